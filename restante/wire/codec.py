@@ -1,0 +1,154 @@
+"""Frames to types and types to frames: the one place where either is taken apart.
+
+Whatever bytes come in, what goes out is a typed header or a `RemoteProtocolError` that says what was wrong; nothing
+else is raised. msgpack refuses by itself what lies about its length, nests too deep or ends too early; msgspec checks
+types and limits and names the field.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import msgpack
+import msgspec
+
+from restante.wire import auth_link, envelopes, limits, store_link
+from restante.wire.errors import LocalProtocolError, RemoteProtocolError
+
+PROTOCOL: Final = b"CHAT/1"
+AUTH_PROTOCOL: Final = b"AUTH/1"
+STORE_PROTOCOL: Final = b"STORE/1"
+
+T = TypeVar("T")
+
+_PACK = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_RAW: Final = (bytes,)
+
+
+def pack_header(header: msgspec.Struct) -> bytes:
+    """A header's bytes. Raises nothing for a header of the types of this package."""
+    packed: bytes = _PACK(msgspec.to_builtins(header, builtin_types=_RAW))
+    return packed
+
+
+class Reader(Generic[T]):
+    """Reads one direction of one protocol: its first frame, its union of headers, its largest header."""
+
+    def __init__(self, protocol: bytes, headers: Any, header_bytes_max: int) -> None:
+        self._protocol = protocol
+        self._headers = headers
+        self._header_bytes_max = header_bytes_max
+
+    def read(self, frames: Sequence[bytes]) -> tuple[T, bytes]:
+        """The header and the body (b"" if there is none) of an envelope's frames.
+
+        Raises RemoteProtocolError: `bad_frame`, `unsupported_version`, `too_large`, `unknown_type`, `bad_request`; with the
+        request's id where it could be read.
+        """
+        if not 2 <= len(frames) <= limits.FRAMES_MAX:
+            raise RemoteProtocolError("bad_frame", f"an envelope has 2 or 3 frames, this one has {len(frames)}")
+        if frames[0] != self._protocol:
+            raise self._other_protocol(frames[0])
+        return self.read_header(frames[1]), frames[2] if len(frames) > 2 else b""
+
+    def read_header(self, frame: bytes) -> T:
+        """The header alone. Raises as `read` does."""
+        if len(frame) > self._header_bytes_max:
+            raise RemoteProtocolError(
+                "too_large", f"the header has {len(frame)} bytes, the limit is {self._header_bytes_max}"
+            )
+        try:
+            raw = msgpack.unpackb(frame)
+        except (ValueError, msgpack.UnpackException) as error:
+            raise RemoteProtocolError("bad_frame", f"the header is not msgpack: {_reason(error)}") from None
+        if not isinstance(raw, dict):
+            raise RemoteProtocolError("bad_frame", f"the header is not a map but a {type(raw).__name__}")
+        try:
+            header: T = msgspec.convert(raw, self._headers, builtin_types=_RAW)
+        except (msgspec.ValidationError, UnicodeError, RecursionError) as error:
+            raise _unfit(raw, error) from None
+        return header
+
+    def _other_protocol(self, first: bytes) -> RemoteProtocolError:
+        name = self._protocol.split(b"/")[0]
+        if first.startswith(name + b"/") and len(first) < 16:
+            return RemoteProtocolError(
+                "unsupported_version",
+                f"this end speaks {self._protocol.decode()}, not {first.decode('ascii', 'backslashreplace')}",
+            )
+        return RemoteProtocolError("bad_frame", f"the first frame is not {self._protocol.decode()}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _unfit(raw: dict[Any, Any], error: Exception) -> RemoteProtocolError:
+    """The error for a map that is no header: with its id, if it has a sound one."""
+    request_id = raw.get("id")
+    if not isinstance(request_id, int) or isinstance(request_id, bool) or not 1 <= request_id <= 2**53 - 1:
+        request_id = None
+    text = _reason(error)
+    unknown = text.startswith("Invalid value") and text.endswith("at `$.type`")
+    if unknown:
+        text = f"no envelope has the type {str(raw.get('type'))[:64]!r}"
+    return RemoteProtocolError("unknown_type" if unknown else "bad_request", text[:500], request_id=request_id)
+
+
+from_client: Final[Reader[envelopes.ToBroker]] = Reader(PROTOCOL, envelopes.ToBroker, limits.HEADER_BYTES_MAX)
+"""Reads, at the broker, what clients say."""
+
+from_broker: Final[Reader[envelopes.ToClient]] = Reader(PROTOCOL, envelopes.ToClient, limits.FRAME_BYTES_MAX)
+"""Reads, at a client, what the broker says."""
+
+from_auth_worker: Final[Reader[auth_link.FromWorker]] = Reader(
+    AUTH_PROTOCOL, auth_link.FromWorker, limits.FRAME_BYTES_MAX
+)
+to_auth_worker: Final[Reader[auth_link.ToWorker]] = Reader(AUTH_PROTOCOL, auth_link.ToWorker, limits.FRAME_BYTES_MAX)
+from_store: Final[Reader[store_link.FromStore]] = Reader(
+    STORE_PROTOCOL, store_link.FromStore, limits.LINK_FRAME_BYTES_MAX
+)
+to_store: Final[Reader[store_link.ToStore]] = Reader(STORE_PROTOCOL, store_link.ToStore, limits.LINK_FRAME_BYTES_MAX)
+
+
+def client_frames(header: msgspec.Struct, body: bytes = b"") -> list[bytes]:
+    """The frames of an envelope between client and broker, in either direction."""
+    return [PROTOCOL, pack_header(header), body]
+
+
+def request_frames(header: msgspec.Struct, body: bytes = b"") -> list[bytes]:
+    """The frames of a client's envelope. Raises LocalProtocolError `too_large` for what the broker would refuse."""
+    frames = client_frames(header, body)
+    for what, size, limit in (
+        ("header", len(frames[1]), limits.HEADER_BYTES_MAX),
+        ("body", len(body), limits.BODY_BYTES_MAX),
+    ):
+        if size > limit:
+            raise LocalProtocolError("too_large", f"the {what} has {size} bytes, the limit is {limit}")
+    return frames
+
+
+def auth_frames(header: msgspec.Struct) -> list[bytes]:
+    """The frames of an envelope between broker and authentication worker."""
+    return [AUTH_PROTOCOL, pack_header(header)]
+
+
+def store_frames(header: msgspec.Struct, body: bytes = b"") -> list[bytes]:
+    """The frames of an envelope between broker and store."""
+    return [STORE_PROTOCOL, pack_header(header), body]
+
+
+def cut(body: bytes, sizes: Iterable[int]) -> list[bytes]:
+    """A body's contents, cut at their sizes.
+
+    Raises RemoteProtocolError `bad_request` unless the sizes add up to the body exactly: a length that lies is caught
+    here and nowhere else.
+    """
+    sizes = list(sizes)
+    total = sum(sizes)
+    if total != len(body) or min(sizes, default=0) < 0:
+        raise RemoteProtocolError("bad_request", f"the sizes add up to {total} bytes, the body has {len(body)}")
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [body[start:end] for start, end in itertools.pairwise(ends)]

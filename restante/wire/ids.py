@@ -1,0 +1,57 @@
+"""Ids: what makes a message itself, however often it is sent.
+
+Pure: the caller brings the clock and the dice. UUIDv7 and UUIDv8 are those of RFC 9562.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+from restante.wire.limits import ONCE_BYTES_MAX
+
+
+def uuid7(now_us: int, random: bytes) -> bytes:
+    """A UUIDv7 (RFC 9562, section 5.7), 16 bytes.
+
+    `now_us` is wall time in microseconds since the epoch; `random` is 10 random bytes. The 12 bits after the version
+    hold the fraction of the millisecond (section 6.2, method 3), so that ids made by one process sort as made. The time
+    is a hint for locality in an index and for nothing else.
+    """
+    ms, rest_us = divmod(now_us, 1000)
+    value = (ms & 0xFFFF_FFFF_FFFF) << 80
+    value |= 0x7 << 76
+    value |= (rest_us * 4096 // 1000) << 64
+    value |= 0b10 << 62
+    value |= int.from_bytes(random[:8], "big") & 0x3FFF_FFFF_FFFF_FFFF
+    return value.to_bytes(16, "big")
+
+
+def once_id(account: int, key: str) -> bytes:
+    """The id that a `--once` key stands for, 16 bytes.
+
+    A key that is a UUID is the id itself; any other string gives a UUIDv8 of SHA-256 over the sender's account number
+    and the key, so that two people's `backup-2026-11-24` are two messages. Raises ValueError for an empty key or one
+    over ONCE_BYTES_MAX.
+    """
+    raw = key.encode()
+    if not raw or len(raw) > ONCE_BYTES_MAX:
+        raise ValueError(f"a --once key has 1 to {ONCE_BYTES_MAX} bytes, this one has {len(raw)}")
+    try:
+        return uuid.UUID(key).bytes
+    except ValueError:
+        digest = hashlib.sha256(b"restante-once\0%d\0" % account + raw).digest()
+    value = int.from_bytes(digest[:16], "big")
+    value = value & ~(0xF << 76) | (0x8 << 76)
+    value = value & ~(0b11 << 62) | (0b10 << 62)
+    return value.to_bytes(16, "big")
+
+
+def show_id(message_id: bytes) -> str:
+    """An id as people and JSON see it: the UUID's usual 36 characters."""
+    return str(uuid.UUID(bytes=message_id))
+
+
+def read_id(text: str) -> bytes:
+    """The id that `show_id` showed. Raises ValueError for anything else."""
+    return uuid.UUID(text).bytes

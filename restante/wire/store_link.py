@@ -1,0 +1,284 @@
+"""What the broker and the store say to each other: `[b"STORE/1", header, body]` over PUSH/PULL, one pair each way.
+
+PUSH/PULL loses what is in its pipes when a peer dies; this link does not, because of what is said on it (RULES 6–9):
+
+    broker                                   store
+      │ ── open(name, nonce) ──────────────▶ │  counts its starts (epoch) and the opens of a name (generation), durably
+      │ ◀────── opened(nonce, epoch, …) ──── │
+      │ ── batch 1, 2, 3 … ────────────────▶ │  executes only last + 1; answers what it has executed again
+      │ ◀──────────────── confirmed 1, 2 … ─ │  after the commit
+      │ ── query ──────────────────────────▶ │  not numbered: it changes nothing
+      │ ◀──────────────────────── answered ─ │
+      │ ── beat ───────────────────────────▶ │
+      │ ◀──────────────── beat, or closed ── │  closed: not my epoch, or a newer generation: open again
+
+A broker that opens again sends every unconfirmed batch first, in order, numbered from 1 under the new generation.
+Commands of one batch are executed in their order, in one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from restante.wire.envelopes import (
+    ContentType,
+    Count,
+    Entry,
+    Id16,
+    MessageStatus,
+    Name,
+    Result,
+    Seq,
+    TEXT,
+    Text,
+    TimeUs,
+)
+
+BrokerName = Annotated[str, Meta(min_length=1, max_length=64, description="A broker's name for itself, durable.")]
+
+
+class Link(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type"):
+    """What all headers of this link have in common."""
+
+
+# --- commands: the parts of a batch -----------------------------------------------------------------------
+
+
+class Message(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One message to store, with its recipients resolved."""
+
+    id: Id16
+    to: list[Name]
+    """Names, each once, in the sender's order; with a refusal also those that have no account."""
+    mailboxes: list[Count]
+    """The account numbers of `to`, in its order; empty with a refusal."""
+    size: Count
+    content_type: ContentType = TEXT
+    sent_at_us: TimeUs = 0
+    reply_to: Id16 | None = None
+    refusal: str = ""
+    """If set, a code: unless (sender, id) is known already, answer with this and store nothing (RULES 12)."""
+    refusal_text: Text = ""
+
+
+class StoreMessages(Link, frozen=True, omit_defaults=True, kw_only=True, tag="store"):
+    """One client's envelope. Its contents lie in the batch's body in order. → `Stored`."""
+
+    sender: Count
+    sender_name: Name
+    messages: list[Message]
+
+
+class MarkMessages(Link, frozen=True, omit_defaults=True, kw_only=True, tag="mark"):
+    """Mark read or unread. → `MarkedMessages`."""
+
+    mailbox: Count
+    seqs: list[Seq] = []
+    ids: list[Id16] = []
+    read: bool = True
+
+
+class NoteDelivered(Link, frozen=True, omit_defaults=True, kw_only=True, tag="delivered"):
+    """Everything of a mailbox through this seq has been handed to its owner. → `Noted`."""
+
+    mailbox: Count
+    through: Seq
+
+
+class CloseMailbox(Link, frozen=True, omit_defaults=True, kw_only=True, tag="close_mailbox"):
+    """The account is gone: its deliveries go, its sent messages stay with their other recipients. → `Noted`."""
+
+    mailbox: Count
+
+
+Command = StoreMessages | MarkMessages | NoteDelivered | CloseMailbox
+
+
+class Stored(Link, frozen=True, omit_defaults=True, kw_only=True, tag="stored"):
+    """A result for each message of a `StoreMessages`, in its order."""
+
+    results: list[Result]
+
+
+class MarkedMessages(Link, frozen=True, omit_defaults=True, kw_only=True, tag="marked"):
+    """What changed, and what the mailbox does not hold."""
+
+    changed: list[Seq] = []
+    unknown_seqs: list[Seq] = []
+    unknown_ids: list[Id16] = []
+
+
+class Noted(Link, frozen=True, omit_defaults=True, kw_only=True, tag="noted"):
+    """Done."""
+
+
+Outcome = Stored | MarkedMessages | Noted
+
+
+# --- queries ----------------------------------------------------------------------------------------------
+
+
+class ReadPage(Link, frozen=True, omit_defaults=True, kw_only=True, tag="read_page"):
+    """→ `PageRead` and the contents in the body."""
+
+    mailbox: Count
+    after: Seq = 0
+    limit: Count
+    bytes_max: Count
+    unread: bool = True
+    sender: Name = ""
+    history: Id16 | None = None
+    """If it is not the store's, the answer is `Failed(history_changed)`."""
+
+
+class ReadStatus(Link, frozen=True, omit_defaults=True, kw_only=True, tag="read_status"):
+    """→ `StatusRead`."""
+
+    sender: Count
+    ids: list[Id16]
+
+
+class CountMailbox(Link, frozen=True, omit_defaults=True, kw_only=True, tag="count_mailbox"):
+    """→ `MailboxCounted`."""
+
+    mailbox: Count
+
+
+Query = ReadPage | ReadStatus | CountMailbox
+
+
+class PageRead(Link, frozen=True, omit_defaults=True, kw_only=True, tag="page_read"):
+    """Every message asked for in (after, through] is in it. Without `more`, through is the store's high-water."""
+
+    entries: list[Entry]
+    through: Seq
+    more: bool
+
+
+class StatusRead(Link, frozen=True, omit_defaults=True, kw_only=True, tag="status_read"):
+    """A status an id, in the order asked."""
+
+    messages: list[MessageStatus]
+
+
+class MailboxCounted(Link, frozen=True, omit_defaults=True, kw_only=True, tag="mailbox_counted"):
+    """How much a mailbox holds."""
+
+    unread: Count
+    total: Count
+
+
+class Failed(Link, frozen=True, omit_defaults=True, kw_only=True, tag="failed"):
+    """A query that got no answer; a code of the table of codes."""
+
+    code: str
+    text: Text = ""
+
+
+Reading = PageRead | StatusRead | MailboxCounted | Failed
+
+
+# --- the link ---------------------------------------------------------------------------------------------
+
+
+class Open(Link, frozen=True, omit_defaults=True, kw_only=True, tag="open"):
+    """Broker: I am `name`; begin anew. Repeated with the same nonce until it is answered."""
+
+    name: BrokerName
+    nonce: Id16
+
+
+class Opened(Link, frozen=True, omit_defaults=True, kw_only=True, tag="opened"):
+    """Store: these counters are durable; send batch 1 of this generation next."""
+
+    nonce: Id16
+    epoch: Count
+    generation: Count
+    history: Id16
+    high: Seq
+    """The last seq given: the high-water."""
+
+
+class Batch(Link, frozen=True, omit_defaults=True, kw_only=True, tag="batch"):
+    """Broker: the n-th batch of (epoch, name, generation)."""
+
+    epoch: Count
+    name: BrokerName
+    generation: Count
+    n: Count
+    commands: list[Command]
+
+
+class Confirmed(Link, frozen=True, omit_defaults=True, kw_only=True, tag="confirmed"):
+    """Store: batch n is on disk; an outcome for each command, in order."""
+
+    epoch: Count
+    generation: Count
+    n: Count
+    base: Seq
+    """The high-water before this batch: a broker that expected another has missed somebody else's messages."""
+    high: Seq
+    outcomes: list[Outcome]
+
+
+class Aborted(Link, frozen=True, omit_defaults=True, kw_only=True, tag="aborted"):
+    """Store: batch n was rolled back, and nothing after it will be executed until the link is opened again (RULES 9)."""
+
+    epoch: Count
+    generation: Count
+    n: Count
+    code: str
+    text: Text = ""
+
+
+class Expecting(Link, frozen=True, omit_defaults=True, kw_only=True, tag="expecting"):
+    """Store: a batch was discarded, because n is next."""
+
+    epoch: Count
+    generation: Count
+    n: Count
+
+
+class Closed(Link, frozen=True, omit_defaults=True, kw_only=True, tag="closed"):
+    """Store: what was said was of another epoch, or of a generation that a newer one fenced."""
+
+    epoch: Count
+    """The store's own."""
+    generation: Count
+    """The newest of that broker's name."""
+    fenced: bool = False
+    """True if a newer generation of the name exists: the older broker stops serving."""
+
+
+class Ask(Link, frozen=True, omit_defaults=True, kw_only=True, tag="ask"):
+    """Broker: a query, numbered by it."""
+
+    epoch: Count
+    name: BrokerName
+    generation: Count
+    n: Count
+    query: Query
+
+
+class Answered(Link, frozen=True, omit_defaults=True, kw_only=True, tag="answered"):
+    """Store: the answer to the query of that number."""
+
+    epoch: Count
+    generation: Count
+    n: Count
+    history: Id16
+    reading: Reading
+
+
+class Beat(Link, frozen=True, omit_defaults=True, kw_only=True, tag="beat"):
+    """A sign of life, answered with the same."""
+
+    epoch: Count
+    name: BrokerName
+    generation: Count
+
+
+ToStore = Open | Batch | Ask | Beat
+FromStore = Opened | Confirmed | Aborted | Expecting | Closed | Answered | Beat
