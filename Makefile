@@ -1,0 +1,74 @@
+# Needs git, make and Python 3.11 or later. `make` alone lists the targets.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/.ready
+RUNTIME_LOCK := requirements/runtime.txt
+DEV_LOCK := requirements/dev.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS= read -r line; do printf '  make %-14s %s\n' "$${line%%:*}" "$${line#*## }"; done
+
+.PHONY: demo
+demo: $(READY) ## real conversations between real accounts, through a server of its own
+	@$(PY) -m examples.demo
+
+.PHONY: test
+test: $(READY) ## every test; ARGS='-k name' picks some
+	$(PY) -m pytest $(ARGS)
+
+.PHONY: check
+check: $(READY) ## format, lint, types, who imports whom, and whether the JSON Schemas are the types'
+	$(PY) -m ruff format --check --output-format concise .
+	$(PY) -m ruff check --output-format concise .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+	$(PY) tools/schemas.py --check
+
+.PHONY: format
+format: $(READY) ## write the code as `check` wants it
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+.PHONY: schemas
+schemas: $(READY) ## write schemas/ anew from the types in restante/wire
+	$(PY) tools/schemas.py
+
+.PHONY: bench-replay
+bench-replay: $(READY) ## all 243,046 messages, each compared with what was written
+	$(PY) -m benchmarks.replay $(ARGS)
+
+.PHONY: up
+up: ## the three services in containers, until `docker compose down`
+	docker compose up --wait --build
+
+.PHONY: lock
+lock: ## pin the requirements anew (needs uv; UPGRADE=1 takes the newest)
+	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH; nothing else here does." >&2; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  $(if $(UPGRADE),--upgrade) pyproject.toml --output-file $(RUNTIME_LOCK)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  $(if $(UPGRADE),--upgrade) --extra dev --constraint $(RUNTIME_LOCK) pyproject.toml --output-file $(DEV_LOCK)
+
+.PHONY: clean
+clean: ## remove all that these targets made: .venv, caches, dist
+	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A .venv that still runs is kept and brought up to date; one whose Python has moved or gone is made anew.
+$(READY): $(DEV_LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Restante needs Python 3.11 or later, and '$(PYTHON)' is not that." \
+	       "Say which one to use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@rm -f $@
+	@$(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	  || $(PYTHON) -m venv --clear .venv
+	@echo "Installing into .venv …"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(DEV_LOCK)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
