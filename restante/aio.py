@@ -1,0 +1,5 @@
+"""The asyncio client."""
+
+
+class AsyncClient:
+    """As `restante.client.Client`, with `await`."""
