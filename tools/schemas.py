@@ -1,4 +1,4 @@
-"""Writes the JSON Schemas of every envelope from the types in `restante/wire`, or checks that they are current.
+"""Writes the JSON Schemas of every envelope from the types in `restante/wire`, or checks what is there.
 
     python tools/schemas.py            writes schemas/envelopes.schema.json and schemas/links.schema.json
     python tools/schemas.py --check    writes nothing; exits 1 with the difference if the types say otherwise
@@ -137,10 +137,7 @@ def links_schema() -> Json:
 def files() -> dict[Path, str]:
     """What each file must hold."""
     schemas = {"envelopes.schema.json": envelopes_schema(), "links.schema.json": links_schema()}
-    return {
-        FOLDER / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for name, schema in schemas.items()
-    }
+    return {FOLDER / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in schemas.items()}
 
 
 def difference(path: Path, wanted: str) -> str:
