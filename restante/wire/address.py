@@ -14,7 +14,9 @@ import msgspec
 
 from restante.wire.limits import PORT_DEFAULT
 
-_FORM = re.compile(r"chat://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/(?P<key>[A-Za-z0-9_-]{43})/?")
+_FORM = re.compile(
+    r"chat://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?/(?P<key>[A-Za-z0-9_-]{43})/?"
+)
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -35,9 +35,8 @@ epoch, UTC.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
 
 from restante.wire import limits
@@ -288,7 +287,9 @@ class Fetch(Request, frozen=True, omit_defaults=True, kw_only=True, tag="fetch")
     after: Annotated[Seq, Meta(description="Begin behind this place; 0 is the beginning.")] = 0
     limit: Annotated[int, Meta(ge=1, le=limits.PAGE_MESSAGES_MAX)] = 100
     unread: Annotated[bool, Meta(description="Only what is unread, or all.")] = True
-    sender: Annotated[Name, Meta(description="Only from this account; empty: from all.")] = field(name="from", default="")
+    sender: Annotated[Name, Meta(description="Only from this account; empty: from all.")] = field(
+        name="from", default=""
+    )
     history: Annotated[Id16 | None, Meta(description="The history `after` belongs to.")] = None
     peek: Annotated[bool, Meta(description="Do not even mark as delivered.")] = False
 
@@ -307,7 +308,9 @@ class Subscribe(Request, frozen=True, omit_defaults=True, kw_only=True, tag="sub
 
     sub: Annotated[int, Meta(ge=1, le=2**53 - 1, description="Chosen by the client; not used twice in a session.")]
     after: Seq = 0
-    sender: Annotated[Name, Meta(description="Only from this account; empty: from all.")] = field(name="from", default="")
+    sender: Annotated[Name, Meta(description="Only from this account; empty: from all.")] = field(
+        name="from", default=""
+    )
     history: Id16 | None = None
     messages: Annotated[Count, Meta(description="The first credit, see `credit`.")] = 0
     bytes: Annotated[Count, Meta(description="The first credit, see `credit`.")] = 0

@@ -98,14 +98,14 @@ STATUS_IDS_MAX: Final = 1_000
 NAMES_PER_LOOKUP_MAX: Final = 1_000
 """Names in one `lookup`."""
 
-CREDIT_MESSAGES_MAX: Final = 10_000
-"""Undelivered credit of one subscription. With CREDIT_BYTES_MAX it bounds what waits in a client's pipe."""
+CREDIT_MESSAGES_MAX: Final = 1_000
+"""Undelivered credit of one subscription: what may wait in a client's pipe, see SEND_HWM."""
 
-CREDIT_BYTES_MAX: Final = 16 << 20
+CREDIT_BYTES_MAX: Final = 4 << 20
 """The same in bytes."""
 
-SUBSCRIPTIONS_PER_SESSION_MAX: Final = 16
-"""Each is a cursor and a possible page in flight."""
+SUBSCRIPTIONS_PER_SESSION_MAX: Final = 8
+"""Each is a cursor, a possible page in flight, and credit."""
 
 # --- sessions ---------------------------------------------------------------------------------------------
 
@@ -139,9 +139,9 @@ STREAMS_PER_SESSION_MAX: Final = 16
 HELD_PER_STREAM_MAX: Final = 64
 """Envelopes waiting behind one whose recipients are being looked up (RULES 11)."""
 
-SEND_HWM: Final = 2_048
-"""Envelopes waiting for one client's socket. Above REQUESTS_IN_FLIGHT_MAX plus a page's worth of deliveries, so that
-reaching it means that the client has stopped reading."""
+SEND_HWM: Final = 10_000
+"""Envelopes waiting for one client's socket. Above all the answers and deliveries that a session may be owed (its
+requests in flight and its subscriptions' credit), so that reaching it means that the client has stopped reading."""
 
 RECEIVE_HWM: Final = 256
 """Envelopes of one client waiting for the broker: small, so that back-pressure reaches the client's own queue."""
@@ -194,9 +194,6 @@ LINK_BEAT_S: Final = 1.0
 
 LINK_SILENCE_S_MAX: Final = 5.0
 """A worker silent for this long is taken for dead; its work goes to another, or again to its successor."""
-
-BEATS_PER_WORKER_ID_BYTES_MAX: Final = 64
-"""A worker's name for itself, which logs show."""
 
 AUTH_CAPACITY: Final = 64
 """Requests one authentication worker may hold: its thread pool and a queue that keeps it busy."""

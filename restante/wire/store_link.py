@@ -23,6 +23,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from restante.wire.envelopes import (
+    TEXT,
     ContentType,
     Count,
     Entry,
@@ -31,7 +32,6 @@ from restante.wire.envelopes import (
     Name,
     Result,
     Seq,
-    TEXT,
     Text,
     TimeUs,
 )

@@ -1,0 +1,29 @@
+"""`python -P -m broker`: one broker, until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from broker.service import running
+from broker.settings import Settings
+from runtime import logging, settings
+from runtime.errors import SetupError
+
+
+def main() -> int:
+    """Run a broker; return the exit code: 0 after a wished stop, 1 with the reason on stderr otherwise."""
+    given = settings.load(Settings, "broker", sys.argv[1:], os.environ)
+    logging.configure("broker", level=given.log_level)
+    try:
+        with running(given) as service:
+            reason = service.run()
+    except SetupError as error:
+        return settings.fail("broker", error)
+    if reason:
+        logging.get_logger().error("ended", why=reason)
+    return 1 if reason else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""The broker's decisions. Pure: no socket, no clock, no dice; `handle(event, now)` says what is to be done.
+
+    clients ──Arrived──▶ sessions ──▶ accounts ──AskWorker──▶ authentication workers (auth_pool)
+                             │    ──▶ sending ───┐
+                             │                   ├──Push──▶ store (store_link)
+                             └──────▶ reading ───┘
+            ◀──Reply──
+
+`now` is monotonic seconds and serves for deadlines only. What arrives between two `Drained` travels to the store as one
+batch. The parts hold their own invariants; what stands here is who gets an event, which requests a session may make
+at its stage, and what ends a session.
+
+What the broker keeps in memory a restart may lose: sessions (clients resume), held envelopes and unconfirmed batches
+(nobody was told OK; clients send them again), subscriptions (clients subscribe anew).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from broker.accounts import Accounts
+from broker.auth_pool import AuthPool
+from broker.events import (
+    Action,
+    Announce,
+    Arrived,
+    Drained,
+    Due,
+    End,
+    Event,
+    Malformed,
+    Peer,
+    PushFailed,
+    Reply,
+    StopRequested,
+    StoreArrived,
+    Unreachable,
+    WorkerArrived,
+    WorkerUnreachable,
+)
+from broker.names import NameCache
+from broker.reading import Reading
+from broker.sending import Sending
+from broker.sessions import Session, Sessions, Stage, answer, refuse
+from broker.store_link import StoreLink
+from restante.wire import envelopes, limits
+from restante.wire.envelopes import Error
+from restante.wire.errors import CODES
+
+TICK_S = 0.5
+"""How often time is looked at: half a beat, so that none is late by more."""
+
+LINGER_S = 5.0
+"""How long a wished stop waits for what is in hand; clients repeat what it cuts off."""
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """What the core must know of its surroundings."""
+
+    name: str
+    """The broker's durable name on the store link."""
+    seed: bytes
+    """16 random bytes made at this start: nonces come from it."""
+    server: str = "restante"
+    """Name and version, as `welcome` tells them."""
+    registration_open: bool = True
+    sessions_max: int = limits.SESSIONS_MAX
+
+
+class Broker:
+    """One broker's state, and every transition of it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._sessions = Sessions(config.sessions_max)
+        self._pool = AuthPool()
+        self._names = NameCache()
+        self._reading = Reading()
+        self._link = StoreLink(config.name, config.seed, self._reading)
+        self._reading.use(self._link)
+        self._sending = Sending(self._link, self._pool, self._names)
+        self._accounts = Accounts(self._pool, self._sessions, self._sending, registration_open=config.registration_open)
+        self._accounts.over = self._over
+        self._tick_at = 0.0
+        self._started = False
+        self._announced = False
+        self._stop_at: float | None = None
+        self._ended = False
+        self.dropped = 0
+        """Envelopes of ignored peers, read and thrown away."""
+
+    # --- the state machine --------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """What is to be done about an event, in this order."""
+        actions: list[Action] = []
+        if not self._started:
+            self._started = True
+            self._link.start(now, actions)
+        match event:
+            case Arrived(peer, envelope, body):
+                self._arrived(peer, envelope, body, now, actions)
+            case Drained():
+                self._drained(now, actions)
+            case StoreArrived(envelope, body):
+                self._link.arrived(envelope, body, now, actions)
+            case WorkerArrived(routing_id, envelope):
+                self._pool.arrived(routing_id, envelope, now, actions)
+            case Due():
+                self._due(now, actions)
+            case Malformed(peer, error):
+                session = self._session(peer, now, actions)
+                if session is not None:
+                    self._violated(session, error.request_id, error.code, error.text, actions)
+            case Unreachable(routing_id):
+                self._unreachable(routing_id)
+            case WorkerUnreachable(routing_id):
+                self._pool.unreachable(routing_id, actions)
+            case PushFailed():
+                self._link.push_failed(now)
+            case StopRequested():
+                self._stop_at = now + LINGER_S
+        self._announce(actions)
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """When `Due` is next wanted, in the time of `now`."""
+        return self._tick_at
+
+    # --- clients ------------------------------------------------------------------------------------------
+
+    def _arrived(
+        self, peer: Peer, envelope: envelopes.ToBroker, body: bytes, now: float, actions: list[Action]
+    ) -> None:
+        session = self._session(peer, now, actions)
+        if session is None:
+            return
+        if isinstance(envelope, envelopes.Credit):
+            if session.stage is Stage.READY:
+                self._reading.credit(session, envelope, actions)
+            return
+        no = self._not_now(session, envelope)
+        session.in_flight += 1
+        if no is not None:
+            refuse(session, envelope.id, no[0], no[1], actions)
+            self._end_if_fatal(session, no[0])
+            return
+        self._dispatch(session, envelope, body, now, actions)
+
+    def _session(self, peer: Peer, now: float, actions: list[Action]) -> Session | None:
+        """The session of a connection, or None if there is to be none."""
+        session, replaced = self._sessions.of(peer, now)
+        if replaced is not None:
+            self._over(replaced)
+        if self._sessions.full and session.stage is Stage.NEW:
+            error = Error(
+                code="busy", text="the server has as many sessions as it may", retry_after_ms=5_000, fatal=True
+            )
+            actions.append(Reply(session.routing_id, error))
+            self._over(session)
+            return None
+        if session.ignored:
+            self.dropped += 1
+            return None
+        return session
+
+    def _not_now(self, session: Session, request: envelopes.Request) -> tuple[str, str] | None:
+        """What forbids this request at this stage of this session."""
+        if self._stop_at is not None:
+            return "unavailable", "the server is stopping; connect again in a moment"
+        if session.in_flight >= limits.REQUESTS_IN_FLIGHT_MAX:
+            return "too_many_requests", f"{session.in_flight} requests wait in this session already"
+        if session.stage is Stage.NEW and not isinstance(request, envelopes.Hello):
+            return "no_session", "this connection has not said hello, or was forgotten: connect anew"
+        if isinstance(request, envelopes.Register | envelopes.Login | envelopes.Resume):
+            if session.stage is Stage.READY:
+                return "already_logged_in", f"this session is {session.name}'s; another needs its own connection"
+        elif session.stage is Stage.GREETED and not isinstance(request, envelopes.Hello):
+            return "not_logged_in", "this request needs an account: log in or resume first"
+        return None
+
+    def _dispatch(
+        self, session: Session, request: envelopes.Request, body: bytes, now: float, actions: list[Action]
+    ) -> None:
+        """Hand a request to the part that answers it; the frequent ones first."""
+        match request:
+            case envelopes.Send():
+                self._sending.send(session, request, body, now, actions)
+            case envelopes.Ack():
+                self._reading.ack(session, request, now, actions)
+            case envelopes.Fetch():
+                self._reading.fetch(session, request, now, actions)
+            case envelopes.Ping():
+                answer(session, envelopes.Pong(id=request.id), actions)
+            case envelopes.Hello():
+                self._hello(session, request, actions)
+            case envelopes.Resume():
+                self._accounts.resume(session, request, now, actions)
+            case envelopes.Subscribe():
+                self._reading.subscribe(session, request, now, actions)
+            case envelopes.Unsubscribe():
+                self._reading.unsubscribe(session, request, actions)
+            case envelopes.Status():
+                self._reading.status(session, request, now, actions)
+            case envelopes.Overview():
+                self._reading.overview(session, request, now, actions)
+            case envelopes.Lookup():
+                self._accounts.lookup(session, request, now, actions)
+            case _:
+                self._dispatch_account(session, request, now, actions)
+
+    def _dispatch_account(
+        self, session: Session, request: envelopes.Request, now: float, actions: list[Action]
+    ) -> None:
+        match request:
+            case envelopes.Register():
+                self._accounts.register(session, request, now, actions)
+            case envelopes.Login():
+                self._accounts.login(session, request, now, actions)
+            case envelopes.Logout():
+                self._accounts.logout(session, request, now, actions)
+            case envelopes.Passwd():
+                self._accounts.passwd(session, request, now, actions)
+            case envelopes.Tokens():
+                self._accounts.tokens(session, request, now, actions)
+            case envelopes.Revoke():
+                self._accounts.revoke(session, request, now, actions)
+            case _:
+                raise AssertionError(f"no part answers {type(request).__name__}")
+
+    def _hello(self, session: Session, request: envelopes.Hello, actions: list[Action]) -> None:
+        """Greet; said again on the same connection it is a retry, and changes nothing but the beat."""
+        if session.stage is Stage.NEW:
+            session.stage = Stage.GREETED
+        beat_s = limits.HEARTBEAT_S
+        if request.heartbeat_ms:
+            beat_s = max(limits.HEARTBEAT_S_MIN, min(beat_s, request.heartbeat_ms / 1000))
+        session.silence_s = beat_s * limits.SILENCES_MAX
+        welcome = envelopes.Welcome(
+            id=request.id,
+            version=limits.VERSION,
+            server=self._config.server,
+            heartbeat_ms=int(beat_s * 1000),
+            auth=self._pool.ready,
+            store=self._link.open,
+        )
+        answer(session, welcome, actions)
+
+    def _violated(self, session: Session, request_id: int | None, code: str, text: str, actions: list[Action]) -> None:
+        """Answer what is no envelope, and count it: a peer that keeps on is no longer listened to."""
+        session.violations += 1
+        session.in_flight += 1
+        refuse(session, request_id, code, text, actions)
+        self._end_if_fatal(session, code)
+
+    def _end_if_fatal(self, session: Session, code: str) -> None:
+        """End a session that had begun; one that had not stays known as NEW, so that its violations stay counted."""
+        if CODES[code].fatal and session.stage is not Stage.NEW:
+            self._over(session)
+
+    def _unreachable(self, routing_id: bytes) -> None:
+        session = self._sessions.get(routing_id)
+        if session is not None:
+            self._over(session)
+
+    def _over(self, session: Session) -> None:
+        """End a session, and what hangs on it."""
+        self._reading.over(session)
+        self._sessions.remove(session)
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def _drained(self, now: float, actions: list[Action]) -> None:
+        """Everything that had arrived is handled: one wake-up, one batch."""
+        self._reading.drained(now)
+        self._link.flush(actions)
+        if self._stop_at is not None and not self._ended and self._idle(now):
+            self._ended = True
+            self._say_goodbye(actions)
+            actions.append(End())
+
+    def _due(self, now: float, actions: list[Action]) -> None:
+        self._tick_at = now + TICK_S
+        self._link.due(now, actions)
+        self._pool.due(now, actions)
+        self._accounts.due(now, actions)
+        self._reading.due(now)
+        for session in self._sessions.expired(now):
+            self._over(session)
+        self._drained(now, actions)
+
+    def _idle(self, now: float) -> bool:
+        assert self._stop_at is not None
+        return now >= self._stop_at or (self._link.idle and self._pool.idle)
+
+    def _say_goodbye(self, actions: list[Action]) -> None:
+        """Spare every client the wait for a silence: it connects anew and goes on."""
+        text = "the server is stopping; connect again in a moment"
+        error = Error(code="unavailable", text=text, retry_after_ms=1_000, fatal=True)
+        actions += [Reply(session.routing_id, error) for session in self._sessions.all()]
+
+    def _announce(self, actions: list[Action]) -> None:
+        ready = self._pool.ready and self._link.open
+        if ready != self._announced:
+            self._announced = ready
+            actions.append(Announce(ready))

@@ -1,0 +1,258 @@
+"""Sends: from a client's envelope to a command for the store, and from the store's outcome to the answer.
+
+    send ─▶ limits ─▶ number (streams) ─▶ room ─▶ recipients known? ──yes──▶ store link ─▶ sent
+                                                   └─ no: held, asked of auth ─┘
+
+A message that can't be taken (an unknown recipient, no content) is not refused here: it goes to the store with its
+refusal, because only the store knows whether this id was accepted before (RULES 12). What is refused here is the whole
+envelope, with a code that passes, and then its number stays the next to come (RULES 10).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from broker.auth_pool import AuthPool
+from broker.events import Action
+from broker.names import NameCache
+from broker.sessions import RETRY_MS, Session, answer, refuse
+from broker.store_link import StoreLink
+from broker.streams import Job, Stream
+from broker.throttle import Throttle
+from restante.wire import auth_link, limits, store_link
+from restante.wire.envelopes import Item, Send, Sent
+
+_NAME = re.compile(limits.NAME_PATTERN)
+
+
+class Sending:
+    """All sends under way, and the bytes they hold."""
+
+    def __init__(self, link: StoreLink, pool: AuthPool, names: NameCache) -> None:
+        self._link = link
+        self._pool = pool
+        self._names = names
+        self._unknown = Throttle(limits.UNKNOWN_NAMES_MAX, limits.UNKNOWN_NAME_S)
+        self.held_bytes = 0
+        """Of all sessions, until answered: what `busy` bounds."""
+
+    def send(self, session: Session, request: Send, body: bytes, now: float, actions: list[Action]) -> None:
+        """A client's envelope: admit it, or refuse it whole."""
+        no = self._unfit(request, body)
+        if no is not None:
+            refuse(session, request.id, no[0], no[1], actions)
+            return
+        stream = session.streams.get(request.stream)
+        if stream is None:
+            if len(session.streams) >= limits.STREAMS_PER_SESSION_MAX:
+                text = f"a session has at most {limits.STREAMS_PER_SESSION_MAX} streams"
+                refuse(session, request.id, "too_large", text, actions)
+                return
+            stream = session.streams[request.stream] = Stream(request.n)
+        if request.n != stream.expected:
+            _refuse_gap(session, request, stream, actions)
+            return
+        job = Job(session, stream, request, body)
+        no = self._no_room(job, now)
+        if no is not None:
+            refuse(session, request.id, no[0], no[1], actions)
+            return
+        self._admit(job, now, actions)
+
+    def forget_rested(self, now: float) -> None:
+        """Let go of the limits that nobody is near."""
+        self._unknown.forget_rested(now)
+
+    def look_up(self, session: Session, names: list[str], now: float) -> float:
+        """Seconds to wait until this account may ask for so many names that may be unknown; 0.0: ask."""
+        return self._unknown.wait_s(session.name, now, len(self._names.missing(names)))
+
+    def count_unknown(self, session: Session, unknown: int, now: float) -> None:
+        """An account asked for names that don't exist."""
+        if unknown:
+            self._unknown.take(session.name, now, unknown)
+
+    # --- admission ----------------------------------------------------------------------------------------
+
+    def _unfit(self, request: Send, body: bytes) -> tuple[str, str] | None:
+        """What forbids the envelope as a whole, whenever it comes."""
+        if len(body) > limits.BODY_BYTES_MAX:
+            return "too_large", f"the body has {len(body)} bytes, the limit is {limits.BODY_BYTES_MAX}"
+        total = recipients = 0
+        for item in request.messages:
+            total += item.size
+            recipients += len(item.to)
+        if total != len(body):
+            return "bad_request", f"the sizes add up to {total} bytes, the body has {len(body)}"
+        if recipients > limits.RECIPIENTS_PER_SEND_MAX:
+            return "too_large", f"{recipients} recipients in all, the limit is {limits.RECIPIENTS_PER_SEND_MAX}"
+        return None
+
+    def _no_room(self, job: Job, now: float) -> tuple[str, str] | None:
+        """What forbids the envelope now."""
+        if self._link.down(now):
+            return "unavailable", "the store does not answer"
+        if self.held_bytes + job.cost > limits.BROKER_BYTES_MAX:
+            return "busy", "the store is behind; the broker holds as much as it may"
+        if job.session.held_bytes + job.cost > limits.SESSION_BYTES_MAX:
+            return "busy", "the store is behind; this session holds as much as it may"
+        if len(job.stream.held) >= limits.HELD_PER_STREAM_MAX:
+            return "busy", "too many envelopes of this stream wait for a look-up of recipients"
+        return None
+
+    def _admit(self, job: Job, now: float, actions: list[Action]) -> None:
+        missing = self._missing(job.request.messages)
+        if missing:
+            wait_s = self._unknown.wait_s(job.session.name, now, min(len(missing), limits.UNKNOWN_NAMES_MAX))
+            if wait_s > 0:
+                text = "too many recipients that do not exist"
+                retry_ms = int(wait_s * 1000) + 1
+                refuse(job.session, job.request.id, "rate_limited", text, actions, retry_after_ms=retry_ms)
+                return
+        job.stream.admit(job)
+        job.session.held_bytes += job.cost
+        self.held_bytes += job.cost
+        if missing:
+            question = auth_link.ResolveNames(names=sorted(missing))
+            known = self._known(job.request.messages)
+            self._pool.ask(question, partial(self._resolved, job, missing, known), now, actions)
+        else:
+            job.command = self._command(job, {})
+            self._advance(job.stream)
+
+    def _missing(self, items: list[Item]) -> set[str]:
+        """Recipients that are well-formed and not known here."""
+        get = self._names.get
+        missing: set[str] = set()
+        for item in items:
+            for name in item.to:
+                if get(name) is None:
+                    folded = name.casefold()
+                    if get(folded) is None and _NAME.fullmatch(folded):
+                        missing.add(folded)
+        return missing
+
+    def _known(self, items: list[Item]) -> dict[str, int]:
+        """The account numbers of the recipients that are known here."""
+        folded = {name.casefold() for item in items for name in item.to}
+        return {name: account for name in folded if (account := self._names.get(name)) is not None}
+
+    def _resolved(
+        self,
+        job: Job,
+        missing: set[str],
+        known: dict[str, int],
+        outcome: auth_link.Outcome,
+        now: float,
+        actions: list[Action],
+    ) -> None:
+        """The look-up that a job waited for is answered. `known` is what the cache knew when it was admitted: since
+        then it may have forgotten, and a name is refused as unknown only on the word of auth.
+        """
+        if job not in job.stream.held:
+            return  # it was refused meanwhile, with one before it
+        if not isinstance(outcome, auth_link.NamesResolved):
+            code, text, retry_ms = _failure(outcome)
+            self._refuse_from(job, code, text, retry_ms, actions)
+            return
+        self._names.learn(outcome.accounts)
+        self.count_unknown(job.session, len(missing - outcome.accounts.keys()), now)
+        job.command = self._command(job, known | outcome.accounts)
+        self._advance(job.stream)
+
+    def _advance(self, stream: Stream) -> None:
+        """Give the store what is ready, up to the first that still waits."""
+        while stream.held and stream.held[0].command is not None:
+            job = stream.held.popleft()
+            assert job.command is not None
+            self._link.submit(job.command, job.body, partial(self._settled, job))
+
+    # --- the command --------------------------------------------------------------------------------------
+
+    def _command(self, job: Job, found: dict[str, int]) -> store_link.StoreMessages:
+        return store_link.StoreMessages(
+            sender=job.session.account,
+            sender_name=job.session.name,
+            messages=[self._message(item, found) for item in job.request.messages],
+        )
+
+    def _message(self, item: Item, found: dict[str, int]) -> store_link.Message:
+        to = [name.casefold() for name in item.to]
+        if len(to) > 1:
+            to = list(dict.fromkeys(to))
+        mailboxes: list[int] = []
+        refusal = _bad_size(item)
+        for name in to:
+            account = self._names.get(name) or found.get(name)
+            if account is not None:
+                mailboxes.append(account)
+            elif not refusal[0]:
+                refusal = _bad_recipient(name)
+        if refusal[0]:
+            mailboxes = []
+        return store_link.Message(
+            id=item.id,
+            to=to,
+            mailboxes=mailboxes,
+            size=item.size,
+            content_type=item.content_type,
+            sent_at_us=item.sent_at_us,
+            reply_to=item.reply_to,
+            refusal=refusal[0],
+            refusal_text=refusal[1],
+        )
+
+    # --- the outcome --------------------------------------------------------------------------------------
+
+    def _settled(
+        self, job: Job, outcome: store_link.Outcome | store_link.Failed, now: float, actions: list[Action]
+    ) -> None:
+        if isinstance(outcome, store_link.Stored):
+            self._let_go(job)
+            answer(job.session, Sent(id=job.request.id, results=outcome.results), actions)
+        elif isinstance(outcome, store_link.Failed):
+            self._refuse_from(job, outcome.code, outcome.text, None, actions)
+        else:
+            self._refuse_from(job, "internal", "the store answered something else", None, actions)
+
+    def _refuse_from(self, job: Job, code: str, text: str, retry_ms: int | None, actions: list[Action]) -> None:
+        """Refuse an envelope whole: it stays the next to come, and those held behind it must come again."""
+        stream = job.stream
+        stream.go_back(job.request.n)
+        behind = stream.drop_from(job.request.n)
+        self._let_go(job)
+        refuse(job.session, job.request.id, code, text, actions, retry_after_ms=retry_ms)
+        for other in behind:
+            if other is not job:
+                self._let_go(other)
+                _refuse_gap(other.session, other.request, stream, actions)
+
+    def _let_go(self, job: Job) -> None:
+        job.session.held_bytes -= job.cost
+        self.held_bytes -= job.cost
+
+
+def _refuse_gap(session: Session, request: Send, stream: Stream, actions: list[Action]) -> None:
+    text = f"this stream expects envelope {stream.expected}, not {request.n}; nothing was done"
+    refuse(session, request.id, "gap", text, actions, retry_after_ms=0, expected=stream.expected)
+
+
+def _bad_size(item: Item) -> tuple[str, str]:
+    if item.size == 0:
+        return "empty_body", "the message has no content"
+    if item.size > limits.MESSAGE_BYTES_MAX:
+        return "body_too_large", f"the message has {item.size} bytes, the limit is {limits.MESSAGE_BYTES_MAX}"
+    return "", ""
+
+
+def _bad_recipient(name: str) -> tuple[str, str]:
+    if _NAME.fullmatch(name):
+        return "unknown_recipient", f"no account is named {name!r}"
+    return "bad_name", f"{name!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
+
+
+def _failure(outcome: auth_link.Outcome) -> tuple[str, str, int | None]:
+    if isinstance(outcome, auth_link.Refused):
+        return outcome.code, outcome.text, outcome.retry_after_ms
+    return "internal", "the authentication worker answered something else", RETRY_MS
