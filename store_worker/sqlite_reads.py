@@ -1,0 +1,120 @@
+"""Reading the store's database: pages, statuses, counts.
+
+A page first asks the index which seqs it is about, then fetches messages one by one until it is full: no
+content is read that is not handed out, but for one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+import msgpack
+
+from restante.wire.envelopes import TEXT, Entry, MessageStatus, RecipientState, State
+from restante.wire.store_link import Failed, PageRead, ReadPage, ReadStatus, StatusRead
+from store_worker.journal import SCAN_ROWS_MAX, STATUS_RECIPIENTS_MAX, page_bounds, state_of, too_many_recipients
+from store_worker.sqlite_schema import fetch
+from store_worker.sqlite_writes import Counts
+
+Row = tuple[int, int]
+"""A seq, and whether it is read."""
+
+_UNREAD: Final = "SELECT seq, 0 AS read FROM deliveries WHERE mailbox = ?1 AND read = 0 AND seq > ?2"
+_READ: Final = "SELECT seq, 1 AS read FROM deliveries WHERE mailbox = ?1 AND read = 1 AND seq > ?2"
+_ROWS: Final = {True: _UNREAD, False: f"{_UNREAD} UNION ALL {_READ}"}
+"""By whether only unread ones are wanted. Both ranges come in the order of seq: SQLite merges, and sorts nothing."""
+
+_MESSAGE: Final = """
+    SELECT id, sender_name, recipients, content_type, sent_at_us, stored_at_us, reply_to, body
+    FROM messages WHERE seq = ?
+"""
+_SENT: Final = "SELECT seq, stored_at_us, recipients FROM messages WHERE id = ? AND sender = ?"
+_READ_AT: Final = "SELECT read_at_us FROM deliveries WHERE mailbox = ? AND read = 1 AND seq = ?"
+
+
+class Reads:
+    """The queries of one connection. Every method may raise apsw.Error."""
+
+    def __init__(self, db: apsw.Connection, counts: Counts) -> None:
+        self._db = db
+        self._counts = counts
+
+    def page(self, query: ReadPage, high: int) -> tuple[PageRead, bytes]:
+        """Return the page that `Journal.page` describes; `high` is the high-water."""
+        delivered_through = self._counts.of(query.mailbox).delivered_through
+        limit, bytes_max = page_bounds(query)
+        rows, through = self._rows(query, limit)
+        entries: list[Entry] = []
+        bodies: list[bytes] = []
+        size = 0
+        for seq, read in rows:
+            entry, body = self._entry(seq, state_of(bool(read), seq, delivered_through))
+            size += len(body)
+            if len(entries) == limit or (entries and size > bytes_max):
+                return PageRead(entries=entries, through=entries[-1].seq, more=True), b"".join(bodies)
+            entries.append(entry)
+            bodies.append(body)
+        more = through is not None
+        page = PageRead(entries=entries, through=high if through is None else through, more=more)
+        return page, b"".join(bodies)
+
+    def _rows(self, query: ReadPage, limit: int) -> tuple[list[Row], int | None]:
+        """Return what the page is about, one more than it may hold, and where looking ended if not at the end."""
+        span = (query.mailbox, query.after)
+        rows = _ROWS[query.unread]
+        if not query.sender:
+            return fetch(self._db, f"{rows} ORDER BY seq LIMIT ?3", (*span, limit + 1)), None
+        last = fetch(self._db, f"{rows} ORDER BY seq LIMIT 2 OFFSET {SCAN_ROWS_MAX - 1}", span)
+        through = last[0][0] if len(last) == 2 else None
+        found = fetch(
+            self._db,
+            f"SELECT d.seq, d.read FROM ({rows} ORDER BY seq LIMIT {SCAN_ROWS_MAX}) AS d CROSS JOIN messages m"
+            " ON m.seq = d.seq WHERE m.sender_name = ?3 ORDER BY d.seq LIMIT ?4",
+            (*span, query.sender, limit + 1),
+        )
+        return found, through
+
+    def _entry(self, seq: int, state: State) -> tuple[Entry, bytes]:
+        row = self._db.execute(_MESSAGE, (seq,)).fetchone()
+        assert row is not None, f"the delivery of {seq} has no message"
+        message_id, sender, recipients, content_type, sent_at_us, stored_at_us, reply_to, body = row
+        entry = Entry(
+            seq=seq,
+            id=message_id,
+            sender=sender,
+            to=msgpack.unpackb(recipients)[0],
+            size=len(body),
+            stored_at_us=stored_at_us,
+            content_type=TEXT if content_type is None else content_type,
+            sent_at_us=sent_at_us,
+            reply_to=reply_to,
+            state=state,
+        )
+        return entry, body
+
+    def status(self, query: ReadStatus) -> StatusRead | Failed:
+        """Return the statuses that `Journal.status` describes."""
+        messages: list[MessageStatus] = []
+        recipients = 0
+        for message_id in query.ids:
+            row = self._db.execute(_SENT, (message_id, query.sender)).fetchone()
+            if row is None:
+                messages.append(MessageStatus(id=message_id))
+                continue
+            seq, stored_at_us, packed = row
+            names, mailboxes = msgpack.unpackb(packed)
+            recipients += len(names)
+            if recipients > STATUS_RECIPIENTS_MAX:
+                return too_many_recipients()
+            states = [
+                self._state(name, mailbox, seq, stored_at_us) for name, mailbox in zip(names, mailboxes, strict=True)
+            ]
+            messages.append(MessageStatus(id=message_id, seq=seq, stored_at_us=stored_at_us, recipients=states))
+        return StatusRead(messages=messages)
+
+    def _state(self, name: str, mailbox: int, seq: int, stored_at_us: int) -> RecipientState:
+        read = self._db.execute(_READ_AT, (mailbox, seq)).fetchone()
+        state = state_of(read is not None, seq, self._counts.of(mailbox).delivered_through)
+        at_us = {"read": read[0] if read else 0, "delivered": 0, "stored": stored_at_us}[state]
+        return RecipientState(name=name, state=state, state_at_us=at_us)

@@ -1,0 +1,183 @@
+"""The store's database file: how it is opened and locked, what is in it, how it came to be so.
+
+    messages     the log: one row a message, in the order of seq, contents beside it
+    deliveries   one small row a recipient, clustered by (mailbox, read, seq): a mailbox's unread is one range, and so
+                 is what was read; reading moves a row from one to the other
+    mailboxes    what is counted a mailbox, so that "how many unread" and "is it full" cost the same at any size
+    brokers      generations, by name
+    meta         one row: history, epoch, the high-water of seq, the last `stored_at_us`
+    suspects     messages whose storing ended the process (`store_worker.sqlite_poison`); nearly always empty
+
+The unique key is (id, sender), not (sender, id): the same promise, and two gains. Ids that clients make are
+ordered by time (UUIDv7), so the index grows at its end whoever sends; and a mailbox's owner can name a message by
+its id alone, without knowing whose account number it bears.
+
+`recipients` is msgpack `[names, mailboxes]`: names are labels that are never given twice, so a copy stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import apsw
+
+from store_worker.journal import Unusable
+
+APPLICATION_ID: Final = 0x52535431
+"""`RST1` in the file's header: a database of somebody else's is never written to."""
+
+CACHE_KIB: Final = 64 * 1024
+"""The last leaf of every busy mailbox should stay in memory: 10,000 of them are 40 MB."""
+
+STATEMENTS: Final = 512
+"""Prepared statements kept: one a table and length of VALUES list."""
+
+CHECKPOINT_PAGES: Final = 4_000
+"""16 MB of log before its pages are copied home: the same leaf, written by several commits, is copied once."""
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE meta (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        history BLOB NOT NULL CHECK (length(history) = 16),
+        epoch INTEGER NOT NULL,
+        high INTEGER NOT NULL,
+        stored_at_us INTEGER NOT NULL,
+        unsettled INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO meta VALUES (1, randomblob(16), 0, 0, 0, 0);
+
+    CREATE TABLE messages (
+        seq INTEGER PRIMARY KEY,
+        id BLOB NOT NULL CHECK (length(id) = 16),
+        sender INTEGER NOT NULL,
+        sender_name TEXT NOT NULL,
+        recipients BLOB NOT NULL,
+        content_type TEXT,
+        sent_at_us INTEGER NOT NULL,
+        stored_at_us INTEGER NOT NULL,
+        reply_to BLOB,
+        body BLOB NOT NULL,
+        UNIQUE (id, sender)
+    ) STRICT;
+
+    CREATE TABLE deliveries (
+        mailbox INTEGER NOT NULL,
+        read INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        read_at_us INTEGER NOT NULL,
+        PRIMARY KEY (mailbox, read, seq)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE mailboxes (
+        mailbox INTEGER PRIMARY KEY,
+        delivered_through INTEGER NOT NULL,
+        unread INTEGER NOT NULL CHECK (unread >= 0),
+        total INTEGER NOT NULL CHECK (total >= unread),
+        closed INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE brokers (
+        name TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        nonce BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE suspects (
+        id BLOB NOT NULL,
+        sender INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        PRIMARY KEY (id, sender)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+"""Each step once, in order; `user_version` says how many were made. A step that was released is never edited."""
+
+
+def fetch(db: apsw.Connection, sql: str, bindings: Sequence[int | str | bytes] = ()) -> list[tuple[Any, ...]]:
+    """Return all rows. The tables are STRICT: SQLite holds columns to their types, and here they are believed."""
+    return cast("list[tuple[Any, ...]]", db.execute(sql, bindings).fetchall())
+
+
+def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
+    """Open the database, making it if there is none, and hold its exclusive lock for as long as it is open.
+
+    Raises Unusable, in words for a person: in use by another process, not writable, damaged, not ours, too new.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        db = apsw.Connection(str(path), vfs=vfs, statementcachesize=STATEMENTS)
+    except (OSError, apsw.Error) as error:
+        raise _unusable(path, error) from error
+    try:
+        _configure(db)
+        _migrate(db, path)
+    except apsw.Error as error:
+        db.close()
+        raise _unusable(path, error) from error
+    except Unusable:
+        db.close()
+        raise
+    return db
+
+
+def _configure(db: apsw.Connection) -> None:
+    """Lock for life, make commits durable. The lock mode comes before the log: it then needs no shared memory."""
+    for pragma in (
+        "locking_mode = EXCLUSIVE",
+        "page_size = 4096",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"cache_size = -{CACHE_KIB}",
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        "temp_store = MEMORY",
+        "trusted_schema = OFF",
+    ):
+        db.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _migrate(db: apsw.Connection, path: Path) -> None:
+    """Take the lock, and bring the database to the newest version. Nothing is written to what is not ours."""
+    db.execute("BEGIN EXCLUSIVE")
+    version, application = db.pragma("user_version"), db.pragma("application_id")
+    empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    if application != APPLICATION_ID and not empty:
+        raise Unusable("internal", f"{path} is a database of another program. Give another data directory.")
+    if version > len(MIGRATIONS):
+        raise Unusable(
+            "internal",
+            f"{path} was written by a newer version of Restante (layout {version}, this one knows"
+            f" {len(MIGRATIONS)}). Use that version, or a backup from before it.",
+        )
+    for step in MIGRATIONS[version:]:
+        db.execute(step)
+    if version < len(MIGRATIONS):
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {len(MIGRATIONS)}")
+    db.execute("COMMIT")
+
+
+def _unusable(path: Path, error: Exception) -> Unusable:
+    """Say what is wrong with a database, and what to do."""
+    return Unusable("storage_failed", _sentence(path, error))
+
+
+def _sentence(path: Path, error: Exception) -> str:
+    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+        return f"{path} is in use by another process: one store serves a database. Stop it, or give another."
+    if isinstance(error, apsw.FullError):
+        return f"There is no room for {path}: {error}. Free some space and start again; what is stored is safe."
+    if isinstance(error, (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, OSError)):
+        return f"Can't write {path}: {error}. Make the directory writable for this user, or give another."
+    return damaged(path, error)
+
+
+def damaged(path: Path, error: Exception) -> str:
+    """Say that a database can't be read, and what to do."""
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return (
+            f"{path} is damaged: {error}. Nothing was changed, and it is not served. Keep a copy of it, then"
+            " restore a backup."
+        )
+    return f"{path} can't be used: {error}. Nothing is lost that was stored; look to the disk, and start again."
