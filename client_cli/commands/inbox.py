@@ -1,0 +1,180 @@
+"""`chat inbox`: what is unread, oldest first; what a person was shown is marked read.
+
+Marked is only what was written and flushed, into a regular file only what was synced; when nobody reads our output any
+more, nothing further is marked, and the exit is not 0 (RULES 24). Programs (`--json`, `--format`, `--raw`) mark nothing
+unless they say `--ack`: a reader that dies must see its messages again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from client_cli import exits
+from client_cli.lastmarked import LastMarked
+from client_cli.options import ChatCommand, Options, is_colourful, is_terminal, options_of
+from client_cli.output import Output
+from client_cli.render import count, escape, json_line, message_for_people, message_record
+
+if TYPE_CHECKING:
+    from restante.client import Client
+    from restante.messages import Message
+
+MARKED_AT_ONCE: Final = 100
+"""Messages marked in one request. More would be shown twice after a crash; fewer would cost a request each."""
+
+FIELDS: Final = ("id", "seq", "from", "to", "body", "content_type", "sent_at", "stored_at", "state", "reply_to")
+"""What a --format may name."""
+
+_FIELD: Final = re.compile(r"\{(\w*)\}")
+_ESCAPES: Final = {r"\n": "\n", r"\t": "\t", r"\0": "\0", r"\\": "\\"}
+
+Show = Callable[["Message"], str | bytes]
+
+
+class Marker:
+    """Marks what was shown, and notes it for `chat unread --last`."""
+
+    def __init__(self, client: Client, output: Output, last: LastMarked, *, at_once: int) -> None:
+        self._client = client
+        self._output = output
+        self._last = last
+        self._at_once = at_once
+        self._shown: list[int] = []
+        self.marked = 0
+
+    def shown(self, message: Message) -> None:
+        """Take in a message that was written and flushed; mark when there are enough."""
+        if message.state != "read":
+            self._shown.append(message.seq)
+        if len(self._shown) >= self._at_once:
+            self.mark()
+
+    def mark(self) -> None:
+        """Mark what was shown since the last time. Raises OSError, ChatError: then it stays unread."""
+        if not self._shown:
+            return
+        self._output.settle()
+        try:
+            self._last.note(self._shown)
+        except OSError as error:
+            click.echo(f"chat: `chat unread --last` will not know of this: {error.strerror}", err=True)
+        self._client.ack(self._shown)
+        self.marked += len(self._shown)
+        self._shown = []
+
+
+@click.command(
+    "inbox",
+    cls=ChatCommand,
+    epilog="""\b
+Examples:
+  chat inbox
+  chat inbox --all --from bob --limit 20
+  chat inbox --json --ack | jq -r .body
+  chat inbox --format '{from}: {body}'
+  chat inbox --follow --json          # for ever; Ctrl-C ends it
+  chat inbox --wait 60                # exit 6 if nothing came in a minute
+""",
+)
+@click.option("--peek", is_flag=True, default=False, help="Mark nothing, not even as delivered.")
+@click.option("--ack", "ack", is_flag=True, default=False, help="Mark read, where programs are the readers.")
+@click.option("--all", "all_", is_flag=True, default=False, help="What was read too.")
+@click.option("--from", "sender", metavar="NAME", default="", help="Only from this sender.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=None, help="At most so many messages.")
+@click.option("-f", "--follow", is_flag=True, default=False, help="Go on with what arrives.")
+@click.option(
+    "--wait",
+    "wait_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=None,
+    help="Wait so long for a message, where there is none.",
+)
+@click.option("--format", "form", metavar="TEXT", default=None, help=f"A line each, with {{{'}, {'.join(FIELDS)}}}.")
+@click.option("--raw", is_flag=True, default=False, help="The contents alone, byte for byte, with nothing between.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    peek: bool,
+    ack: bool,
+    all_: bool,
+    sender: str,
+    limit: int | None,
+    follow: bool,
+    wait_s: float | None,
+    form: str | None,
+    raw: bool,
+) -> int:
+    """Show what is unread, oldest first, and mark it read.
+
+    With --json, --format or --raw nothing is marked read without --ack. What was marked last can be taken back:
+    chat unread --last
+    """
+    options = options_of(ctx)
+    if peek and ack:
+        raise click.UsageError("--peek marks nothing and --ack marks: give one of them.")
+    if sum((options.json, form is not None, raw)) > 1:
+        raise click.UsageError("--json, --format and --raw are three forms of the same: give one of them.")
+    for_people = not (options.json or raw or form is not None)
+    settings = options.settings()
+    output = Output()
+    show = _show(options, form, raw, settings.name)
+    with options.connect() as client:
+        marker = None
+        if ack or (for_people and not peek):
+            # A follower may wait for hours after each message: what it showed is marked at once.
+            at_once = 1 if follow else MARKED_AT_ONCE
+            marker = Marker(client, output, LastMarked(settings), at_once=at_once)
+        shown = 0
+        for message in client.inbox(
+            follow=follow, unread=not all_, sender=sender, limit=limit, peek=peek, wait_s=wait_s
+        ):
+            output.write(show(message))
+            shown += 1
+            if marker is not None:
+                marker.shown(message)
+        if marker is not None:
+            marker.mark()
+    _say_what_was(options, shown, 0 if marker is None else marker.marked, all_)
+    return exits.NOTHING_CAME if not shown and wait_s is not None else exits.DONE
+
+
+def _show(options: Options, form: str | None, raw: bool, me: str) -> Show:
+    """How a message is to look."""
+    if raw:
+        return lambda message: message.body
+    if options.json:
+        return lambda message: json_line(message_record(message))
+    if form is not None:
+        return _formatter(form)
+    colour = is_colourful(sys.stdout)
+    return lambda message: message_for_people(message, me=me, colour=colour)
+
+
+def _formatter(form: str) -> Show:
+    unknown = [name for name in _FIELD.findall(form) if name not in FIELDS]
+    if unknown:
+        raise click.UsageError(f"--format knows no {{{unknown[0]}}}. It knows: {', '.join(FIELDS)}.")
+    form = re.sub(r"\\[nt0\\]", lambda found: _ESCAPES[found[0]], form)
+    for_people = is_terminal(sys.stdout)
+
+    def show(message: Message) -> str:
+        record = message_record(message)
+        record["to"] = ",".join(record["to"])
+        record.setdefault("body", record.get("body_base64", ""))
+        line = _FIELD.sub(lambda found: str(record.get(found[1]) or ""), form) + "\n"
+        return escape(line) if for_people else line
+
+    return show
+
+
+def _say_what_was(options: Options, shown: int, marked: int, all_: bool) -> None:
+    if not shown:
+        options.say("Nothing there." if all_ else "Nothing unread.")
+    elif marked:
+        options.say(f"{count(marked, 'message')} marked read; to take that back: chat unread --last")

@@ -1,0 +1,151 @@
+"""`chat`, and the same as `restante`: finds the command, runs it, and turns what goes wrong into words and an exit.
+
+A command's module is imported when that command is called, and no other: a slow start is felt at every prompt.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from typing import Any, Final, NoReturn
+
+import click
+
+from client_cli import exits
+from client_cli.options import Options, common_options, options_of
+from restante import __version__
+from restante.wire.errors import ChatError
+
+COMMANDS: Final[dict[str, str]] = {
+    "serve": "Run a server on this machine.",
+    "register": "Make an account.",
+    "login": "Log in with a name and a password.",
+    "logout": "End this profile's login.",
+    "passwd": "Change the password.",
+    "send": "Send a message, or a batch of them.",
+    "inbox": "Show what is unread, and mark it read.",
+    "ack": "Mark messages read.",
+    "unread": "Mark messages unread again.",
+    "status": "Who am I; or how far a sent message has come.",
+    "address": "Print the server's address, to hand to others.",
+    "health": "Whether the server and its parts answer.",
+    "version": "The versions of both ends.",
+}
+"""Every command and what it does, so that the list is shown without importing them."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called. All errors end here, as a sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"client_cli.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run, and exit: with 0 only if what the command says has happened has happened (G8)."""
+        sys.exit(self._run(*args, **{**kwargs, "standalone_mode": False}))
+
+    def _run(self, *args: Any, **kwargs: Any) -> int:
+        options = Options()
+        try:
+            result = super().main(*args, **{"obj": options, **kwargs})
+            return result if isinstance(result, int) else exits.DONE
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except exits.Failure as failure:
+            return _tell(options, failure)
+        except click.Abort:
+            click.echo("Interrupted.", err=True)
+            return exits.INTERRUPTED
+        except OSError as error:
+            return _tell_os(options, error)
+        except ChatError as error:
+            return _tell(options, exits.failure_of(error))
+
+
+def _tell_os(options: Options, error: OSError) -> int:
+    if error.errno == errno.EPIPE:
+        _let_go_of_stdout()
+        return exits.REFUSED
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
+    return _tell(options, exits.Failure(what, exits.OTHER, "os_error"))
+
+
+def _let_go_of_stdout() -> None:
+    """Nobody reads any more: what Python still holds for stdout must not fail a second time at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
+
+
+def _tell(options: Options, failure: exits.Failure) -> int:
+    """One sentence on what happened, one on what it means for their data, one on what to do."""
+    from client_cli.render import escape, json_line
+
+    advice = failure.advice
+    if options.json:
+        said = {"error": failure.code or "failed", "text": failure.text, "data": advice.data, "do": advice.do}
+        sys.stderr.write(json_line(said))
+    else:
+        click.echo(f"chat: {escape(_sentence(failure.text))} {advice.data} {advice.do}".rstrip(), err=True)
+    return advice.exit
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", ":")) else text + "."
+
+
+@click.group(
+    cls=LazyGroup,
+    params=[*common_options()],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  chat serve                          # start a server here; its address is the first line
+  chat register alice                 # make an account, and log in
+  echo "backup done" | chat send bob  # prints the message's id
+  chat inbox                          # what is unread
+
+\b
+Exit codes: 0 done · 1 refused for good · 2 usage · 3 part of a batch failed · 4 not logged in or
+forbidden · 5 unknown or unreachable, safe to repeat with the same --once · 6 waited, nothing came ·
+130 interrupted.
+
+\b
+Completion of commands and options, here for bash (also: zsh_source, fish_source):
+  eval "$(_CHAT_COMPLETE=bash_source chat)"
+""",
+)
+@click.version_option(__version__, prog_name="chat", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Messages for people and scripts: on disk before you are told OK, kept until they are read.
+
+    A command's own help has examples: chat send --help
+    """
+    options_of(ctx)
+
+
+def main() -> NoReturn:
+    """The entry point of both names of the command."""
+    name = sys.argv[0].rpartition(os.sep)[2]
+    cli.main(prog_name=name if name in ("chat", "restante") else "chat")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What `chat ack` and `chat unread` share: which messages are meant, and marking them in requests of bounded size."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from client_cli import exits
+from client_cli.options import Options
+from client_cli.output import Output
+from client_cli.render import count, json_line
+from restante.wire.ids import read_id, show_id
+from restante.wire.limits import ACKS_PER_REQUEST_MAX
+
+if TYPE_CHECKING:
+    from client_cli.lastmarked import LastMarked
+
+SEQ_DIGITS_MAX: Final = 19
+"""A number with no more digits is a seq; a UUID without its dashes has 32."""
+
+
+def named(words: Iterable[str]) -> Iterator[int | bytes]:
+    """The messages that words name: an id, a seq, or `-` for those on stdin, a line each. Raises click.UsageError."""
+    for word in words:
+        if word == "-":
+            yield from (_mark(line.strip()) for line in sys.stdin if line.strip())
+        else:
+            yield _mark(word)
+
+
+def _mark(word: str) -> int | bytes:
+    if word.isascii() and word.isdigit() and len(word) <= SEQ_DIGITS_MAX:
+        return int(word)
+    try:
+        return read_id(word)
+    except ValueError:
+        raise click.UsageError(f"{word!r} is neither a message's id nor its seq. Nothing was marked.") from None
+
+
+def mark(options: Options, marks: Sequence[int | bytes], *, read: bool, last: LastMarked | None = None) -> int:
+    """Mark messages read or unread, and say so; the exit code.
+
+    Raises OSError, ChatError; what was marked before stays so, and repeating it is harmless.
+    """
+    changed, unknown = 0, []
+    with options.connect() as client:
+        for start in range(0, len(marks), ACKS_PER_REQUEST_MAX):
+            lot = marks[start : start + ACKS_PER_REQUEST_MAX]
+            if last is not None:
+                last.note([one for one in lot if isinstance(one, int)], [one for one in lot if isinstance(one, bytes)])
+            acked = client.ack(lot, read=read)
+            changed += acked.changed
+            unknown += [str(seq) for seq in acked.unknown_seqs] + [show_id(one) for one in acked.unknown_ids]
+    return _report(options, len(marks), changed, unknown, read)
+
+
+def _report(options: Options, asked: int, changed: int, unknown: list[str], read: bool) -> int:
+    if options.json:
+        Output().write(json_line({"changed": changed, "unknown": unknown}))
+    for one in itertools.islice(unknown, 100):
+        click.echo(f"chat: this mailbox holds no message {one}", err=True)
+    state = "read" if read else "unread"
+    was = asked - len(unknown) - changed
+    options.say(f"{count(changed, 'message')} marked {state}" + (f", {was:,} were so before." if was > 0 else "."))
+    if not unknown:
+        return exits.DONE
+    return exits.REFUSED if len(unknown) == asked else exits.PARTLY
