@@ -5,6 +5,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 RUNTIME_LOCK := requirements/runtime.txt
 DEV_LOCK := requirements/dev.txt
+BUILD_LOCK := requirements/build.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -54,6 +55,8 @@ lock: ## pin the requirements anew (needs uv; UPGRADE=1 takes the newest)
 	  $(if $(UPGRADE),--upgrade) pyproject.toml --output-file $(RUNTIME_LOCK)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  $(if $(UPGRADE),--upgrade) --extra dev --constraint $(RUNTIME_LOCK) pyproject.toml --output-file $(DEV_LOCK)
+	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --constraint $(DEV_LOCK) - --output-file $(BUILD_LOCK)
 
 .PHONY: clean
 clean: ## remove all that these targets made: .venv, caches, dist
