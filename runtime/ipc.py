@@ -1,7 +1,8 @@
 """Places for ``ipc://`` sockets: a short path, a directory of ours alone, and one owner a path.
 
-A Unix socket's path holds 107 bytes, and a second bind removes the first one's file in silence (RULES 23): the first
-goes on listening where nobody can reach it. So a path is claimed by a lock beside it before it is bound.
+A Unix socket's path holds 107 bytes, and a second bind removes the first one's file in silence (RULES 23):
+the first goes on listening where nobody can reach it. So a path is claimed by a lock beside it before it is
+bound.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PATH_BYTES_MAX = 103
 #: What a directory's path may take, so that a name such as ``/confirmations.lock`` still fits behind it.
 DIRECTORY_BYTES_MAX = 80
 
-# Claims last as long as the process, as the kernel's lock does. A socket closed and bound anew keeps its claim.
+# Claims last as long as the process, as the kernel's lock does. A socket closed and bound anew keeps its
+# claim.
 _claims: dict[str, tuple[int, weakref.ref[zmq.Socket[bytes]]]] = {}
 
 
@@ -50,7 +52,8 @@ def private_ipc_dir(path: Path | None = None) -> Path:
 def claim_ipc_path(path: str, socket: zmq.Socket[bytes]) -> None:
     """Make ``path`` this socket's for the life of the process.
 
-    Raises :class:`SetupError` if the path is too long or if a living socket has it, here or in another process.
+    Raises :class:`SetupError` if the path is too long or if a living socket has it, here or in another
+    process.
     """
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise SetupError(f"ipc://{path} is longer than {PATH_BYTES_MAX} bytes. Give a shorter path.")

@@ -1,11 +1,11 @@
 """CURVE key pairs on disk: each service has a directory with its own secret and the public keys of its peers.
 
-    DIR/self.key          0600; "public KEY" and "secret KEY", z85, then "end": a half-written file is seen as one
+    DIR/self.key          0600; "public KEY", "secret KEY" (z85), then "end": a half-written file shows
     DIR/self.pub          the public key alone, to hand to others
     DIR/peers/ROLE*.pub   one public key each; auth.pub, auth-2.pub, … are all enrolled for the role "auth"
 
-Secrets are only where they belong: a service's directory never holds another's secret. ``make_all`` makes the three
-directories of a deployment, and never overwrites a key.
+Secrets are only where they belong: a service's directory never holds another's secret. ``make_all`` makes
+the three directories of a deployment, and never overwrites a key.
 
     python -P -m runtime.keys make DIR
     python -P -m runtime.keys make --broker DIR --auth DIR --store DIR
@@ -28,7 +28,8 @@ import zmq.utils.z85 as z85
 
 from runtime.errors import SetupError
 
-#: Who needs whose public key: workers connect to the broker, the broker admits workers and pushes to the store.
+#: Who needs whose public key: workers connect to the broker, the broker admits workers and pushes to the
+#: store.
 PEERS: Mapping[str, Sequence[str]] = {
     "broker": ("auth", "store"),
     "auth": ("broker",),
@@ -71,7 +72,7 @@ def load_or_make(directory: Path) -> KeyPair:
         text = f"public {pair.public.decode()}\nsecret {pair.secret.decode()}\nend\n"
         _write_once(path, text, 0o600)
     pair = load(directory)
-    _write(directory / PUBLIC_FILE, pair.public.decode() + "\n", 0o644)
+    write_durably(directory / PUBLIC_FILE, pair.public.decode() + "\n", 0o644)
     return pair
 
 
@@ -91,7 +92,8 @@ def load(directory: Path) -> KeyPair:
 
 
 def peers(directory: Path, role: str) -> frozenset[bytes]:
-    """Return the public keys (z85) enrolled in ``directory`` for ``role`` (``"auth"``, ``"store"``, ``"broker"``).
+    """Return the public keys (z85) enrolled in ``directory`` for ``role`` (``"auth"``, ``"store"``,
+    ``"broker"``).
 
     Raises :class:`SetupError` naming the file that is no public key, or if there are more than ``PEERS_MAX``.
     """
@@ -130,13 +132,15 @@ def enrol(directory: Path, name: str, public: bytes) -> None:
             )
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(path, public.decode() + "\n", 0o644)
+    write_durably(path, public.decode() + "\n", 0o644)
 
 
 def make_all(directories: Path | Mapping[str, Path]) -> dict[str, KeyPair]:
-    """Make the keys of a deployment and enrol each with its peers; return them by role. Repeating it changes nothing.
+    """Make the keys of a deployment and enrol each with its peers; return them by role. Repeating it
+    changes nothing.
 
-    ``directories`` is a root, in which ``broker``, ``auth`` and ``store`` are made, or a directory for each role.
+    ``directories`` is a root, in which ``broker``, ``auth`` and ``store`` are made, or a directory for each
+    role.
     """
     if isinstance(directories, Path):
         directories = {role: directories / role for role in PEERS}
@@ -160,7 +164,7 @@ def _read_secret(path: Path) -> str:
         raise SetupError(f"There is no key at {path}. Make one: python -P -m runtime.keys make DIR") from None
     except OSError as error:
         raise SetupError(f"Can't read {path}: {error.strerror}. It must be a file of this user's.") from error
-    with open(descriptor, encoding="ascii", errors="replace") as file:
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             raise SetupError(f"{path} is a secret that others can read. Run: chmod 600 {path}")
         return file.read(4096)
@@ -189,24 +193,24 @@ def _is_pair(public: bytes, secret: bytes) -> bool:
     return _is_key(public) and _is_key(secret) and zmq.curve_public(secret) == public
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write_durably(path: Path, text: str, mode: int) -> None:
     """Replace ``path`` whole or not at all, and durably."""
     if path.exists() and path.read_bytes() == text.encode():
         return
     temporary = _temporary(path, text, mode)
-    os.replace(temporary, path)
+    temporary.replace(path)
     _sync_directory(path.parent)
 
 
 def _write_once(path: Path, text: str, mode: int) -> None:
-    """As :func:`_write`, but the first to come wins: ``link`` refuses a name that exists."""
+    """As :func:`write_durably`, but the first to come wins: ``link`` refuses a name that exists."""
     temporary = _temporary(path, text, mode)
     try:
         os.link(temporary, path)
     except FileExistsError:
         pass
     finally:
-        os.unlink(temporary)
+        temporary.unlink()
     _sync_directory(path.parent)
 
 
@@ -218,7 +222,7 @@ def _temporary(path: Path, text: str, mode: int) -> Path:
         raise SetupError(
             f"Can't write in {path.parent}: {error.strerror}. Make it writable for this user."
         ) from error
-    with open(descriptor, "w", encoding="ascii") as file:
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
         os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()
@@ -252,10 +256,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         pairs = make_all(given.root or directories)
     except (SetupError, OSError) as error:
-        print(f"keys: {error}", file=sys.stderr)
+        sys.stderr.write(f"keys: {error}\n")
         return 1
     for role, pair in pairs.items():
-        print(f"{role} {pair.public.decode()}")
+        sys.stdout.write(f"{role} {pair.public.decode()}\n")
     return 0
 
 

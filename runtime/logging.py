@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on stderr, or coloured lines where stderr is a terminal.
 
-Nothing secret gets out: a field whose name says that it is one is replaced before it is rendered. Logging never raises:
-when stderr is gone (the supervisor died first), lines are lost, and the service still ends in order.
+Nothing secret gets out: a field whose name says that it is one is replaced before it is rendered. Logging
+never raises: when stderr is gone (the supervisor died first), lines are lost, and the service still ends in
+order.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ LEVELS = {
     "error": logging.ERROR,
 }
 
-#: Fields that are never written, whoever passes them. Routing ids are here because they can be claimed (RULES 1).
+#: Fields that are never written, whoever passes them. Routing ids are here because they can be claimed
+#: (RULES 1).
 HIDDEN = frozenset(
     {"body", "bodies", "frames", "header", "identity", "password", "routing_id", "secret", "token", "user_id"}
 )
 
 
 def configure(service: str, *, level: str = "info", style: str = "auto") -> None:
-    """Set up logging for this process. ``style`` is ``"json"``, ``"text"`` or ``"auto"`` (text on a terminal).
+    """Set up logging for this process. ``style`` is ``"json"``, ``"text"`` or ``"auto"`` (text on a
+    terminal).
 
     Raises ValueError for another level or style: settings check them before.
     """

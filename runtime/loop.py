@@ -3,23 +3,25 @@
 One turn::
 
     poll until the core's next deadline
-      └─ drain the readable inlets, in turn, SLICE events each, at most WAKE_MAX an inlet    core.handle(event)
-      └─ posted events (from other threads), the stop event
-    drained, once, if there was anything: one wake-up, one batch                             core.handle(drained)
-    due, if the deadline has passed; then drained again                                      core.handle(due)
+      ├─ drain readable inlets, in turn, SLICE events each, at most WAKE_MAX an inlet   handle(event) …
+      ├─ posted events (from other threads), the stop event                             handle(event) …
+      └─ once, if there was anything: one wake-up, one batch                            handle(drained)
+    if the deadline has passed                                                handle(due), handle(drained)
 
-Each event's actions are performed in order. Events that performing gives back (a send that failed) are handled next,
-after that event's own actions and before anything new is received.
+Each event's actions are performed in order. Events that performing gives back (a send that failed) are
+handled next, after that event's own actions and before anything new is received.
 
-Sockets are drained before deadlines fire (RULES 22): a process that was stopped wakes late, and what arrived meanwhile
-must count first. Under a flood that outlasts a turn the deadline is held back for POSTPONED_MAX turns and no more.
+Sockets are drained before deadlines fire (RULES 22): a process that was stopped wakes late, and what
+arrived meanwhile must count first. Under a flood that outlasts a turn the deadline is held back for
+POSTPONED_MAX turns and no more.
 
-SIGTERM, SIGINT or the closing of the lifeline give the core its stop event, once. The loop ends when performing calls
-``end()``, when the grace is over, or at a second signal.
+SIGTERM, SIGINT or the closing of the lifeline give the core its stop event, once. The loop ends when
+performing calls ``end()``, when the grace is over, or at a second signal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -38,7 +40,8 @@ E_co = TypeVar("E_co", covariant=True)
 E_contra = TypeVar("E_contra", contravariant=True)
 A_co = TypeVar("A_co", covariant=True)
 
-#: Events taken from one inlet before the next one's turn. Small: it bounds how long a flood holds up the others.
+#: Events taken from one inlet before the next one's turn. Small: it bounds how long a flood holds up the
+#: others.
 SLICE = 64
 #: Events taken from one inlet in one wake-up: how large a batch can grow, and how late a deadline can be.
 WAKE_MAX = 1_024
@@ -48,7 +51,8 @@ POSTPONED_MAX = 8
 #: LATE_POLL_MS a turn to bring in what the kernel holds.
 LATE_S = 0.25
 LATE_POLL_MS = 5
-#: Events that performing may give back in answer to one. More is a core that answers failure with failure: our bug.
+#: Events that performing may give back in answer to one. More is a core that answers failure with failure:
+#: our bug.
 CONSEQUENCES_MAX = 100_000
 
 
@@ -70,7 +74,8 @@ class Inlet(Protocol[E_co]):
         """The socket to poll."""
 
     def receive(self) -> E_co | None:
-        """Return the next event, None if there is none. Never blocks; never raises because of what a peer sent.
+        """Return the next event, None if there is none. Never blocks; never raises because of what a peer
+        sent.
 
         Bad input becomes an event too: skipping it in here would let a flood of it hold up the loop.
         """
@@ -79,8 +84,9 @@ class Inlet(Protocol[E_co]):
 class Loop(Generic[E, A]):
     """Runs one core. Everything but :meth:`post` and :meth:`end` belongs to the thread that runs it.
 
-    ``perform`` does one action and returns the events that came of it, usually none. It never blocks. ``grace_s`` is
-    how long a stop may take. ``lifeline`` is an inherited descriptor whose end of file means: stop.
+    ``perform`` does one action and returns the events that came of it, usually none. It never blocks.
+    ``grace_s`` is how long a stop may take. ``lifeline`` is an inherited descriptor whose end of file
+    means: stop.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Loop(Generic[E, A]):
         self._changes = 0  # counts adds and removes: a drain under way looks again
         self._posted: deque[E] = deque()
         self._wake_reader, self._wake_writer = _pipe()
+        self._wake_lock = threading.Lock()
         self._poller.register(self._wake_reader, zmq.POLLIN)
         self._lifeline = lifeline
         if lifeline is not None:
@@ -150,10 +157,12 @@ class Loop(Generic[E, A]):
         self._wake()
 
     def run(self) -> bool:
-        """Turn until ended. True if :meth:`end` was called; False if the grace ran out or a second signal came.
+        """Turn until ended. True if :meth:`end` was called; False if the grace ran out or a second signal
+        came.
 
-        In the main thread SIGTERM and SIGINT are taken over for as long as it runs. What the core or ``perform``
-        raises goes through: a service that finds itself in error dies, and its supervisor starts a clean one.
+        In the main thread SIGTERM and SIGINT are taken over for as long as it runs. What the core or
+        ``perform`` raises goes through: a service that finds itself in error dies, and its supervisor
+        starts a clean one.
         """
         with _Signals(self._on_signal, self._wake_writer):
             while not self._ended:
@@ -162,8 +171,10 @@ class Loop(Generic[E, A]):
 
     def close(self) -> None:
         """Free the loop's own descriptors. Sockets belong to whoever made them."""
-        for descriptor in (self._wake_reader, self._wake_writer):
-            os.close(descriptor)
+        with self._wake_lock:
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+            self._wake_writer = -1
 
     def turn(self) -> None:
         """Wait once, and deal with all that came of it."""
@@ -209,7 +220,9 @@ class Loop(Generic[E, A]):
         return handled, bool(inlets)
 
     def _drain_slice(self, inlets: list[Inlet[E]]) -> tuple[list[Inlet[E]], bool]:
-        """Take up to SLICE events of each. Return those inlets that may have more, and whether there were any."""
+        """Take up to SLICE events of each. Return those inlets that may have more, and whether there were
+        any.
+        """
         unfinished, handled = [], False
         for inlet in inlets:
             if inlet.socket not in self._inlets:
@@ -295,16 +308,17 @@ class Loop(Generic[E, A]):
         self._stop_wanted = True
 
     def _wake(self) -> None:
-        try:
-            os.write(self._wake_writer, b"\0")
-        except (BlockingIOError, BrokenPipeError, OSError):
-            pass  # full: a wake-up is under way already; closed: the loop has ended
+        # The lock keeps a late post() from writing to a descriptor that is another file's by now.
+        with self._wake_lock, contextlib.suppress(BlockingIOError):  # full: a wake-up is under way already
+            if self._wake_writer >= 0:
+                os.write(self._wake_writer, b"\0")
 
 
 class _Signals:
     """Takes over SIGTERM and SIGINT, in the main thread only, and gives them back.
 
-    The wake-up descriptor closes a gap: a signal that comes just before poll() begins would else wait for its end.
+    The wake-up descriptor closes a gap: a signal that comes just before poll() begins would else wait for
+    its end.
     """
 
     def __init__(self, handler: Callable[[int, FrameType | None], None], wake_writer: int) -> None:

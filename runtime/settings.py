@@ -1,4 +1,5 @@
-"""Settings: one frozen struct a process, filled from the command line, the environment, a file and its defaults.
+"""Settings: one frozen struct a process, filled from the command line, the environment, a file and its
+defaults.
 
 For each field the first that speaks wins:
 
@@ -10,8 +11,8 @@ Defaults, types, bounds and help texts stand in the struct itself::
         listen: Annotated[str, msgspec.Meta(description="where clients connect")] = "tcp://127.0.0.1:5571"
         workers_max: Annotated[int, msgspec.Meta(ge=1, le=64, description="log-ins at a time")] = 2
 
-A field of type list or tuple is written with commas. A wrong value ends the process with exit code 2 and a sentence
-that names the field, where its value came from, and what would be right.
+A field of type list or tuple is written with commas. A wrong value ends the process with exit code 2 and a
+sentence that names the field, where its value came from, and what would be right.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 def load(cls: type[S], prog: str, argv: Sequence[str], env: Mapping[str, str]) -> S:
     """Return the settings of ``prog`` as a ``cls``.
 
-    ``argv`` is without the program's name. Raises SystemExit: 2 after an explanation on stderr, 0 after ``--help``.
+    ``argv`` is without the program's name. Raises SystemExit: 2 after an explanation on stderr, 0 after
+    ``--help``.
     """
     fields = msgspec.structs.fields(cls)
     parser = _parser(fields, prog)
@@ -145,5 +147,5 @@ def _hook(kind: type, value: Any) -> Any:
 
 def fail(prog: str, error: Exception) -> int:
     """Print why ``prog`` can't start, for ``sys.exit(fail(…))`` on a SetupError; return 1."""
-    print(f"{prog}: {error}", file=sys.stderr)
+    sys.stderr.write(f"{prog}: {error}\n")
     return 1

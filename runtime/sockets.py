@@ -1,8 +1,8 @@
 """Contexts and sockets with every option that the guarantees need, and sends and receives that never block.
 
-Two kinds of endpoint: ``tcp://`` is always CURVE, both ways; ``ipc://`` and ``inproc://`` never are: ipc sockets live
-in a directory that only this user can enter. Security is set by :func:`bind` and :func:`connect`, from the endpoint's
-scheme, so that no caller can forget it.
+Two kinds of endpoint: ``tcp://`` is always CURVE, both ways; ``ipc://`` and ``inproc://`` never are: ipc
+sockets live in a directory that only this user can enter. Security is set by :func:`bind` and
+:func:`connect`, from the endpoint's scheme, so that no caller can forget it.
 
 RULES 1 (identities), 3 (one socket is one connection), 4 (bounds), 6 (PUSH/PULL), 23 (places of ipc sockets).
 """
@@ -21,19 +21,26 @@ from runtime.errors import SetupError
 from runtime.ipc import claim_ipc_path
 from runtime.keys import KeyPair
 
-#: Frames of one envelope that are kept: an envelope has 3, a worker's fewer than 8. What is beyond is thrown away.
+#: Frames of one envelope that are kept: an envelope has 3, a worker's fewer than 8. What is beyond is
+#: thrown away.
 FRAMES_MAX = 8
-#: Bytes of one frame. It bounds what libzmq allocates before anything of ours has looked at it; libzmq cuts the peer.
+#: Bytes of one frame. It bounds what libzmq allocates before anything of ours has looked at it; libzmq cuts
+#: the peer.
 FRAME_BYTES_MAX = 16 * 1024 * 1024
-#: Envelopes a client may have waiting inside libzmq. Small: what waits here is counted in no budget of ours (RULES 4).
+#: Envelopes a client may have waiting inside libzmq. Small: what waits here is counted in no budget of ours
+#: (RULES 4).
 CLIENT_RECEIVE_HWM = 64
-#: Envelopes to one client inside libzmq. A session's requests in flight plus its credit stay below it (RULES 4).
+#: Envelopes to one client inside libzmq. A session's requests in flight plus its credit stay below it
+#: (RULES 4).
 CLIENT_SEND_HWM = 1_000
-#: Envelopes between services, each way. The windows above them (unconfirmed batches, pending look-ups) are smaller.
+#: Envelopes between services, each way. The windows above them (unconfirmed batches, pending look-ups) are
+#: smaller.
 WORKER_HWM = 4_096
-#: A peer that has not finished ZMTP's and CURVE's handshake by then is cut: half-open connections cost descriptors.
+#: A peer that has not finished ZMTP's and CURVE's handshake by then is cut: half-open connections cost
+#: descriptors.
 HANDSHAKE_MS = 5_000
-#: ZMTP pings. They find dead hosts and stopped processes; a stuck application thread shows in the protocol's own.
+#: ZMTP pings. They find dead hosts and stopped processes; a stuck application thread shows in the
+#: protocol's own.
 HEARTBEAT_MS = 10_000
 HEARTBEAT_TIMEOUT_MS = 30_000
 #: Connections that the kernel holds while the I/O thread is busy: a restart brings every client back at once.
@@ -56,7 +63,9 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class Client(msgspec.Struct, frozen=True):
-    """The connecting side's identity: its own key pair, and the public key (z85) that the server must prove."""
+    """The connecting side's identity: its own key pair, and the public key (z85) that the server must
+    prove.
+    """
 
     keys: KeyPair
     server_key: bytes
@@ -65,9 +74,10 @@ class Client(msgspec.Struct, frozen=True):
 class Routed(msgspec.Struct, gc=False):
     """One envelope that a ROUTER received.
 
-    ``user_id`` is the peer's public key (z85) as ZAP admitted it, ``""`` where there is no CURVE; ``address`` its IP
-    address, ``""`` for ipc. ``dropped`` counts frames beyond the bound: they are gone, the envelope must be refused.
-    ``routing_id`` is a secret of this process: never log or send it (RULES 1).
+    ``user_id`` is the peer's public key (z85) as ZAP admitted it, ``""`` where there is no CURVE;
+    ``address`` its IP address, ``""`` for ipc. ``dropped`` counts frames beyond the bound: they are gone,
+    the envelope must be refused. ``routing_id`` is a secret of this process: never log or send it (RULES
+    1).
     """
 
     routing_id: bytes
@@ -80,8 +90,9 @@ class Routed(msgspec.Struct, gc=False):
 def make_context(*, io_threads: int = 1) -> zmq.Context[Socket]:
     """Return a new context, after seeding libc and raising the limit of open files.
 
-    libzmq numbers a ROUTER's peers from libc's ``rand()``, and never seeds it: unseeded, every id is known in advance,
-    and a client that claims the next one aborts the process (RULES 1, ``tests/e2e/test_identity.py``).
+    libzmq numbers a ROUTER's peers from libc's ``rand()``, and never seeds it: unseeded, every id is known
+    in advance, and a client that claims the next one aborts the process (RULES 1,
+    ``tests/e2e/test_identity.py``).
     """
     seed_libc()
     raise_file_limit()
@@ -96,7 +107,9 @@ def seed_libc() -> None:
 
 
 def raise_file_limit() -> int:
-    """Raise the soft limit of open descriptors to the hard one and return it. One connection is one descriptor."""
+    """Raise the soft limit of open descriptors to the hard one and return it. One connection is one
+    descriptor.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -115,7 +128,9 @@ def client_router(
     heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS,
     handshake_ms: int = HANDSHAKE_MS,
 ) -> Socket:
-    """Return the ROUTER that clients connect to; pass it to :func:`bind`. Sizes in bytes, HWMs in envelopes."""
+    """Return the ROUTER that clients connect to; pass it to :func:`bind`. Sizes in bytes, HWMs in
+    envelopes.
+    """
     socket = _socket(context, zmq.ROUTER, frame_bytes_max, receive_hwm, send_hwm)
     _router(socket, heartbeat_ms, heartbeat_timeout_ms, handshake_ms)
     return socket
@@ -144,9 +159,11 @@ def worker_dealer(
     heartbeat_ms: int = HEARTBEAT_MS,
     heartbeat_timeout_ms: int = HEARTBEAT_TIMEOUT_MS,
 ) -> Socket:
-    """Return a worker's DEALER; pass it to :func:`connect`. It reconnects by itself, and libzmq doesn't say so.
+    """Return a worker's DEALER; pass it to :func:`connect`. It reconnects by itself, and libzmq doesn't say
+    so.
 
-    Whoever uses it must notice from the protocol (RULES 3): a worker says *ready* again whenever it hears nothing.
+    Whoever uses it must notice from the protocol (RULES 3): a worker says *ready* again whenever it hears
+    nothing.
     """
     socket = _socket(context, zmq.DEALER, frame_bytes_max, hwm, hwm)
     _reconnecting(socket)
@@ -169,7 +186,9 @@ def pull(
 
 
 def push(context: zmq.Context[Socket], *, hwm: int = WORKER_HWM) -> Socket:
-    """Return a PUSH; pass it to :func:`connect`. One per peer and epoch; closing it drops what it holds (RULES 6)."""
+    """Return a PUSH; pass it to :func:`connect`. One per peer and epoch; closing it drops what it holds
+    (RULES 6).
+    """
     socket = _socket(context, zmq.PUSH, FRAME_BYTES_MAX, hwm, hwm)
     _reconnecting(socket)
     _heartbeat(socket, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS)
@@ -177,10 +196,11 @@ def push(context: zmq.Context[Socket], *, hwm: int = WORKER_HWM) -> Socket:
 
 
 def bind(socket: Socket, endpoint: str, server: Server | None = None) -> str:
-    """Bind, with CURVE if the endpoint is TCP, and return the actual endpoint (port 0 becomes the port it got).
+    """Bind, with CURVE if the endpoint is TCP, and return the actual endpoint (port 0 becomes the port it
+    got).
 
-    Raises :class:`SetupError`: TCP without ``server``; an address that is taken or not ours; an ipc path that is too
-    long or that another live process holds.
+    Raises :class:`SetupError`: TCP without ``server``; an address that is taken or not ours; an ipc path
+    that is too long or that another live process holds.
     """
     if _needs_curve(endpoint, server):
         _serve_curve(socket, server)
@@ -188,6 +208,7 @@ def bind(socket: Socket, endpoint: str, server: Server | None = None) -> str:
         _serve_plain(socket)
     if endpoint.startswith("ipc://"):
         claim_ipc_path(endpoint.removeprefix("ipc://"), socket)
+    _allow_ipv6(socket, endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -198,7 +219,8 @@ def bind(socket: Socket, endpoint: str, server: Server | None = None) -> str:
 
 
 def connect(socket: Socket, endpoint: str, client: Client | None = None) -> None:
-    """Connect, with CURVE if the endpoint is TCP. Returns at once: nothing is said about whether anyone is there.
+    """Connect, with CURVE if the endpoint is TCP. Returns at once: nothing is said about whether anyone is
+    there.
 
     Raises :class:`SetupError` for TCP without ``client`` and for an address that is none.
     """
@@ -207,6 +229,7 @@ def connect(socket: Socket, endpoint: str, client: Client | None = None) -> None
         socket.setsockopt(zmq.CURVE_PUBLICKEY, client.keys.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, client.keys.secret)
         socket.setsockopt(zmq.CURVE_SERVERKEY, client.server_key)
+    _allow_ipv6(socket, endpoint)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
@@ -219,7 +242,8 @@ def last_endpoint(socket: Socket) -> str:
 
 
 def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:
-    """Send one envelope without waiting. False if it can't be sent: the peer is full (EAGAIN) or gone (EHOSTUNREACH).
+    """Send one envelope without waiting. False if it can't be sent: the peer is full (EAGAIN) or gone
+    (EHOSTUNREACH).
 
     True says only that libzmq took it. Nothing was sent in part: libzmq decides on the first frame.
     """
@@ -233,7 +257,8 @@ def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:
 
 
 def receive_now(socket: Socket, *, frames_max: int = FRAMES_MAX) -> list[bytes] | None:
-    """Return one envelope's frames without waiting, None if there is none. Frames past ``frames_max + 1`` are dropped.
+    """Return one envelope's frames without waiting, None if there is none. Frames past ``frames_max + 1``
+    are dropped.
 
     A list longer than ``frames_max`` thus means: too many.
     """
@@ -250,9 +275,9 @@ def receive_now(socket: Socket, *, frames_max: int = FRAMES_MAX) -> list[bytes] 
 def receive_routed(socket: Socket, *, curve: bool = True, frames_max: int = FRAMES_MAX) -> Routed | None:
     """Return one envelope that a ROUTER received, None if there is none. Never waits.
 
-    ``curve=False`` for a socket without CURVE: asking for a property that isn't there costs an exception. Frames taken
-    with ``copy=False`` tell by themselves whether more follow: 3.9 µs an envelope of three frames with both
-    properties, against 5.0 µs for ``recv_multipart`` without (pyzmq 27.3).
+    ``curve=False`` for a socket without CURVE: asking for a property that isn't there costs an exception.
+    Frames taken with ``copy=False`` tell by themselves whether more follow: 3.9 µs an envelope of three
+    frames with both properties, against 5.0 µs for ``recv_multipart`` without (pyzmq 27.3).
     """
     try:
         head = socket.recv(zmq.DONTWAIT, copy=False)
@@ -298,7 +323,6 @@ def _socket(
     socket.setsockopt(zmq.MAXMSGSIZE, frame_bytes_max)
     socket.setsockopt(zmq.RCVHWM, receive_hwm)
     socket.setsockopt(zmq.SNDHWM, send_hwm)
-    socket.setsockopt(zmq.IPV6, 1)
     return socket
 
 
@@ -324,6 +348,11 @@ def _heartbeat(socket: Socket, interval_ms: int, timeout_ms: int) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, interval_ms)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, timeout_ms)
     socket.setsockopt(zmq.HEARTBEAT_TTL, timeout_ms)
+
+
+def _allow_ipv6(socket: Socket, endpoint: str) -> None:
+    # Only where an address says so: else 127.0.0.1 comes back as ::ffff:127.0.0.1, as endpoint and as peer.
+    socket.setsockopt(zmq.IPV6, 1 if "[" in endpoint else 0)
 
 
 def _needs_curve(endpoint: str, identity: Server | Client | None) -> bool:
