@@ -1,4 +1,4 @@
-"""What the store asks of a storage: nine methods, and what they promise.
+"""What the store asks of a storage: seven methods, and what they promise.
 
 `store_worker.memory` keeps it in dictionaries, `store_worker.sqlite` on disk; PostgreSQL would be a third that
 passes `tests/unit/store_worker/test_journal_contract.py`. All are called from one thread, and block.
@@ -25,7 +25,7 @@ Errors:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -80,11 +80,16 @@ class Unusable(JournalError):
 
 
 class Started(Struct, frozen=True):
-    """A start of the store: its number, the history its seqs belong to (16 bytes), the last seq given."""
+    """A start of the store."""
 
     epoch: int
+    """Its number."""
     history: bytes
+    """What its seqs belong to; 16 bytes."""
     high: int
+    """The last seq given."""
+    generations: Mapping[str, int]
+    """The newest generation of every broker's name."""
 
 
 class Write(Struct, frozen=True):
@@ -113,9 +118,6 @@ class Journal(Protocol):
 
         The nonce of the newest generation gives that generation again.
         """
-
-    def generation(self, name: str) -> int:
-        """Return the newest generation of a broker's name, 0 if it never opened."""
 
     def commit(self, writes: Sequence[Write], now_us: int) -> list[Written]:
         """Execute batches, in order, in one transaction, and return when it is durable.

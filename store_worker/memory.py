@@ -95,7 +95,8 @@ class MemoryJournal:
 
     def start(self) -> Started:
         self._epoch += 1
-        return Started(self._epoch, self._history, self._high)
+        generations = {name: generation for name, (generation, _) in self._brokers.items()}
+        return Started(self._epoch, self._history, self._high, generations)
 
     def open(self, name: str, nonce: bytes) -> int:
         self._fail_if_told()
@@ -104,9 +105,6 @@ class MemoryJournal:
             generation += 1
             self._brokers[name] = (generation, nonce)
         return generation
-
-    def generation(self, name: str) -> int:
-        return self._brokers.get(name, (0, b""))[0]
 
     def commit(self, writes: Sequence[Write], now_us: int) -> list[Written]:
         self._fail_if_told()

@@ -50,7 +50,8 @@ class SqliteJournal:
             ((history, epoch, self._high, self._stored_at_us, unsettled),) = fetch(self._db, sql)
             self._suspicion = Suspicion.read(self._db, unsettled)
             self._db.execute("UPDATE meta SET epoch = epoch + 1, unsettled = unsettled + 1")
-            return Started(epoch + 1, history, self._high)
+            generations = dict(fetch(self._db, "SELECT name, generation FROM brokers"))
+            return Started(epoch + 1, history, self._high, generations)
 
         return self._transaction(count)
 
@@ -64,12 +65,6 @@ class SqliteJournal:
             return generation
 
         return self._transaction(count)
-
-    def generation(self, name: str) -> int:
-        row = self._reading(
-            lambda: self._db.execute("SELECT generation FROM brokers WHERE name = ?", (name,)).fetchone()
-        )
-        return row[0] if row else 0
 
     def commit(self, writes: Sequence[Write], now_us: int) -> list[Written]:
         if not self._suspicion.awake:
