@@ -111,7 +111,8 @@ class Welcome(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="welcom
     heartbeat_ms: Annotated[int, Meta(ge=1, description="A client silent for three of these is forgotten.")]
     auth: Annotated[bool, Meta(description="An authentication worker is ready.")] = False
     store: Annotated[bool, Meta(description="The store is ready.")] = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
+    """Always on the wire: the defaults of another release are not this one's."""
 
 
 class Register(Request, frozen=True, omit_defaults=True, kw_only=True, tag="register"):
