@@ -169,7 +169,7 @@ class Child:
         return notes, data != b""
 
     def read_last(self, write: Callable[[bytes], None]) -> list[dict[str, Any]]:
-        """Read what a dead child left in its pipes, as far as a pipe holds: another process may have them open."""
+        """Read what a dead child left, as far as a pipe holds: another process may have it open still."""
         for _ in range(PIPE_READS_MAX):
             if not self.read_stderr(write):
                 break

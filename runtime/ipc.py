@@ -37,9 +37,7 @@ def private_ipc_dir(path: Path | None = None) -> Path:
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return private_ipc_dir(Path(tempfile.mkdtemp(prefix="restante-", dir=base)))
     if len(os.fsencode(path)) > DIRECTORY_BYTES_MAX:
-        raise SetupError(
-            f"{path} is too long for sockets. Give a directory of at most {DIRECTORY_BYTES_MAX} bytes."
-        )
+        raise SetupError(f"{path} is too long for sockets. Give a directory of at most {DIRECTORY_BYTES_MAX} bytes.")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
@@ -73,7 +71,5 @@ def _lock(path: str) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise SetupError(
-            f"ipc://{path} is in use by another process. Stop it, or give another path."
-        ) from None
+        raise SetupError(f"ipc://{path} is in use by another process. Stop it, or give another path.") from None
     return descriptor

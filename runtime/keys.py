@@ -85,9 +85,7 @@ def load(directory: Path) -> KeyPair:
     text = _read_secret(path)
     found = re.fullmatch(r"public (\S{40})\nsecret (\S{40})\nend\n", text)
     if found is None or not _is_pair(found[1].encode(), found[2].encode()):
-        raise SetupError(
-            f"{path} is damaged or half-written. Restore it, or remove it and enrol the new key."
-        )
+        raise SetupError(f"{path} is damaged or half-written. Restore it, or remove it and enrol the new key.")
     return KeyPair(found[1].encode(), found[2].encode())
 
 
@@ -99,9 +97,7 @@ def peers(directory: Path, role: str) -> frozenset[bytes]:
     """
     paths = sorted(path for path in (directory / PEER_DIR).glob("*.pub") if _role(path.name) == role)
     if len(paths) > PEERS_MAX:
-        raise SetupError(
-            f"{directory / PEER_DIR} enrols {len(paths)} keys as {role}; at most {PEERS_MAX} may be."
-        )
+        raise SetupError(f"{directory / PEER_DIR} enrols {len(paths)} keys as {role}; at most {PEERS_MAX} may be.")
     return frozenset(_read_public(path) for path in paths)
 
 
@@ -113,9 +109,7 @@ def peer(directory: Path, role: str) -> bytes:
     found = peers(directory, role)
     if len(found) != 1:
         where = directory / PEER_DIR / f"{role}.pub"
-        raise SetupError(
-            f"{len(found)} keys are enrolled as {role}, one is needed. Put its public key into {where}."
-        )
+        raise SetupError(f"{len(found)} keys are enrolled as {role}, one is needed. Put its public key into {where}.")
     return next(iter(found))
 
 
@@ -127,9 +121,7 @@ def enrol(directory: Path, name: str, public: bytes) -> None:
     path = directory / PEER_DIR / f"{name}.pub"
     if path.exists():
         if _read_public(path) != public:
-            raise SetupError(
-                f"{path} holds another key. Remove it if that key is to be replaced, and run again."
-            )
+            raise SetupError(f"{path} holds another key. Remove it if that key is to be replaced, and run again.")
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_durably(path, public.decode() + "\n", 0o644)
@@ -176,9 +168,7 @@ def _read_public(path: Path) -> bytes:
     except OSError as error:
         raise SetupError(f"Can't read {path}: {error.strerror}.") from error
     if not _is_key(text):
-        raise SetupError(
-            f"{path} is not a public key (40 characters of z85). Copy it from the peer's self.pub."
-        )
+        raise SetupError(f"{path} is not a public key (40 characters of z85). Copy it from the peer's self.pub.")
     return text
 
 
@@ -219,9 +209,7 @@ def _temporary(path: Path, text: str, mode: int) -> Path:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise SetupError(
-            f"Can't write in {path.parent}: {error.strerror}. Make it writable for this user."
-        ) from error
+        raise SetupError(f"Can't write in {path.parent}: {error.strerror}. Make it writable for this user.") from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         os.fchmod(descriptor, mode)
         file.write(text)
@@ -241,12 +229,8 @@ def _sync_directory(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make keys as the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="runtime.keys", description="Make the services' CURVE keys, once.")
-    make = parser.add_subparsers(required=True).add_parser(
-        "make", help="make what is missing; overwrite nothing"
-    )
-    make.add_argument(
-        "root", nargs="?", type=Path, metavar="DIR", help="make DIR/broker, DIR/auth, DIR/store"
-    )
+    make = parser.add_subparsers(required=True).add_parser("make", help="make what is missing; overwrite nothing")
+    make.add_argument("root", nargs="?", type=Path, metavar="DIR", help="make DIR/broker, DIR/auth, DIR/store")
     for role in PEERS:
         make.add_argument(f"--{role}", type=Path, metavar="DIR", help=f"the {role}'s key directory")
     given = parser.parse_args(argv)

@@ -39,9 +39,7 @@ def load(cls: type[S], prog: str, argv: Sequence[str], env: Mapping[str, str]) -
     parser = _parser(fields, prog)
     given = vars(parser.parse_args(argv))
     try:
-        table = _file(
-            given.pop("config") or env.get(_variable(prog, "config")), prog, {f.name for f in fields}
-        )
+        table = _file(given.pop("config") or env.get(_variable(prog, "config")), prog, {f.name for f in fields})
         return _make(cls, {f.name: _value(f, prog, given, env, table) for f in fields})
     except _Wrong as wrong:
         parser.error(str(wrong))

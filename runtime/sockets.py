@@ -205,16 +205,14 @@ def bind(socket: Socket, endpoint: str, server: Server | None = None) -> str:
     if _needs_curve(endpoint, server):
         _serve_curve(socket, server)
     else:
-        _serve_plain(socket)
+        _serve_plain(socket, endpoint)
     if endpoint.startswith("ipc://"):
         claim_ipc_path(endpoint.removeprefix("ipc://"), socket)
     _allow_ipv6(socket, endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise SetupError(
-            f"Can't listen on {endpoint}: {error.strerror}. Give another address or port."
-        ) from error
+        raise SetupError(f"Can't listen on {endpoint}: {error.strerror}. Give another address or port.") from error
     return last_endpoint(socket)
 
 
@@ -313,13 +311,9 @@ def _receive_rest(socket: Socket, frames: list[bytes], frames_max: int) -> int:
     return dropped
 
 
-def _socket(
-    context: zmq.Context[Socket], kind: int, frame_bytes_max: int, receive_hwm: int, send_hwm: int
-) -> Socket:
+def _socket(context: zmq.Context[Socket], kind: int, frame_bytes_max: int, receive_hwm: int, send_hwm: int) -> Socket:
     socket = context.socket(kind)
-    socket.setsockopt(
-        zmq.LINGER, 0
-    )  # a protocol's answer is what says that something arrived, never lingering
+    socket.setsockopt(zmq.LINGER, 0)  # a protocol's answer is what says that something arrived, never lingering
     socket.setsockopt(zmq.MAXMSGSIZE, frame_bytes_max)
     socket.setsockopt(zmq.RCVHWM, receive_hwm)
     socket.setsockopt(zmq.SNDHWM, send_hwm)
@@ -362,9 +356,7 @@ def _needs_curve(endpoint: str, identity: Server | Client | None) -> bool:
     if scheme != "tcp":
         raise SetupError(f"{endpoint!r} is no endpoint: write tcp://HOST:PORT or ipc:///PATH.")
     if identity is None:
-        raise SetupError(
-            f"{endpoint} is TCP and has no keys: TCP is never used unencrypted. Give a key directory."
-        )
+        raise SetupError(f"{endpoint} is TCP and has no keys: TCP is never used unencrypted. Give a key directory.")
     return True
 
 
@@ -376,7 +368,7 @@ def _serve_curve(socket: Socket, server: Server | None) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a ZAP handler libzmq else admits anybody
 
 
-def _serve_plain(socket: Socket) -> None:
-    socket.setsockopt(zmq.CURVE_SERVER, 0)
-    socket.setsockopt(zmq.ZAP_DOMAIN, b"")
-    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 0)
+def _serve_plain(socket: Socket, endpoint: str) -> None:
+    """Leave security off. A domain, once set, can't be unset (EINVAL), and it would refuse plain peers."""
+    if socket.getsockopt(zmq.ZAP_DOMAIN).strip(b"\0"):
+        raise SetupError(f"{endpoint} must be bound before the socket's TCP endpoint.")

@@ -51,9 +51,7 @@ def take_lock(path: Path, *, wait_s: float = LOCK_WAIT_S) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SetupError(
-            f"Can't use {path.parent}: {error.strerror}. Make it writable for this user."
-        ) from error
+        raise SetupError(f"Can't use {path.parent}: {error.strerror}. Make it writable for this user.") from error
     deadline = time.monotonic() + wait_s
     while not _try_lock(descriptor):
         if time.monotonic() >= deadline:
@@ -134,11 +132,7 @@ class Supervisor:
             self._start_due(time.monotonic())
 
     def _wait_s(self) -> float:
-        times = [
-            child.start_at
-            for child in self._children
-            if child.start_at is not None and self._may_start(child)
-        ]
+        times = [child.start_at for child in self._children if child.start_at is not None and self._may_start(child)]
         if self._stopping is not None:
             times = [self._kill_at]
         look_s = LOOK_MAIN_S if threading.current_thread() is threading.main_thread() else LOOK_S
@@ -248,9 +242,7 @@ class Supervisor:
         stack = contextlib.ExitStack()
         if threading.current_thread() is not threading.main_thread():
             return stack
-        stack.callback(
-            signal.set_wakeup_fd, signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
-        )
+        stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False))
         stops = [signal.SIGTERM, signal.SIGINT]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored: somebody used nohup
             stops.append(signal.SIGHUP)
@@ -277,9 +269,7 @@ def _in_use(path: Path, holder: str) -> str:
         return f"{path.parent} is in use by another server. Stop it, or give another directory."
     if not _lives(int(holder)):
         return f"{path.parent} is in use: services of process {holder}, which is gone, are ending. Try again."
-    return (
-        f"{path.parent} is in use by the server with process id {holder}. Stop it, or give another directory."
-    )
+    return f"{path.parent} is in use by the server with process id {holder}. Stop it, or give another directory."
 
 
 def _lives(process: int) -> bool:
