@@ -249,4 +249,5 @@ def running(settings: Settings) -> Iterator[Service]:
             finally:
                 service.close()
     finally:
-        context.term()
+        # Not term(): a service that failed in its making may have left sockets open, and term() would wait for them.
+        context.destroy(0)
