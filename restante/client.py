@@ -1,32 +1,97 @@
-"""The blocking client."""
+"""The blocking client: the session, and a caller who waits.
+
+Nothing runs in the background but, while `send_many` waits for its own input, the attendance described in
+`attendance`. So a client that is not used says nothing; the server forgets it after a while, and the next call
+connects again by itself.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, TypeVar
 
+from restante import calls
+from restante.attendance import attended
+from restante.calls import Call, Mark
+from restante.driver import Driver, Reading, Sending, Waiter
 from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
-from restante.wire.envelopes import Account, Acked, LoggedIn, MessageStatus, Registered, TokenInfo, Welcome
+from restante.settings import read_settings
+from restante.wire import limits
+from restante.wire.address import Address
+from restante.wire.envelopes import (
+    Account,
+    Acked,
+    Entry,
+    LoggedIn,
+    MessageStatus,
+    Registered,
+    ToClient,
+    TokenInfo,
+    Welcome,
+)  # fmt: skip
+from restante.wire.errors import BadRequest, ChatError
 
-Marks = Message | int | bytes
+T = TypeVar("T")
+
+__all__ = ["Client", "Pending"]
+
+LOOK_EVERY: Final = 32
+"""Messages submitted between two looks at what has come: a look costs about as much as two submissions."""
 
 
 class Pending:
-    """A message on its way."""
+    """A message on its way, as `Client.submit` gives it."""
 
-    def result(self, timeout_s: float | None = None) -> Receipt:
-        raise NotImplementedError
+    def __init__(self, client: Client, sending: Sending) -> None:
+        self._client = client
+        self._sending = sending
+        self.seen = False
+        """Whether anybody has looked at what became of it."""
+
+    @property
+    def id(self) -> bytes:
+        """The id the message is sent with; b"" if it was refused before it had one."""
+        return self._sending.id
+
+    @property
+    def needs_no_look(self) -> bool:
+        """Whether it is stored, or somebody knows that it is not."""
+        return self.seen or self._sending.receipt is not None
 
     def done(self) -> bool:
-        raise NotImplementedError
+        """Whether its outcome is known."""
+        return self._sending.done
 
-    def exception(self, timeout_s: float | None = None) -> Exception | None:
-        raise NotImplementedError
+    def result(self, timeout_s: float | None = None) -> Receipt:
+        """Wait for the receipt. Raises what `Client.send` raises; TimeoutError if the outcome isn't known in time."""
+        error = self.exception(timeout_s)
+        if error is not None:
+            raise error
+        assert self._sending.receipt is not None, "what is done and has not failed has a receipt"
+        return self._sending.receipt
+
+    def exception(self, timeout_s: float | None = None) -> ChatError | None:
+        """Wait for the outcome; the error, or None. Raises TimeoutError if it isn't known in time."""
+        self._client.wait_for(self._sending, None if timeout_s is None else time.monotonic() + timeout_s)
+        self.seen = True
+        return self._sending.error
 
 
 class Client:
-    """A connection to a server; a context manager. Belongs to one thread at a time."""
+    """A connection to a server, for one account. A context manager; leaving it flushes and closes.
+
+    It belongs to one thread at a time. It connects with the first call, and again whenever the connection is lost; a
+    call that can't be carried in `timeout_s` seconds (30 unless configured) raises `UnreachableError`, or
+    `OutcomeUnknown` if it may have happened. Whatever is raised on purpose is a `ChatError`: a subclass of
+    `RefusedError` where the server said no (`restante.wire.errors` has the tree).
+
+    `address` is `chat://HOST[:PORT]/KEY`; `token` 32 bytes, or their text. What isn't given comes from where the
+    command takes it from (`restante.settings`). Raises SettingsError.
+    """
 
     def __init__(
         self,
@@ -37,50 +102,87 @@ class Client:
         timeout_s: float | None = None,
         client_name: str = "restante-python",
     ) -> None:
-        raise NotImplementedError
+        settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
+        self._driver = Driver(settings, client_name)
+        self._submitted: deque[Pending] = deque()
+        self._submissions = 0
+
+    # --- who and where ------------------------------------------------------------------------------------
 
     @property
-    def address(self) -> str:
-        raise NotImplementedError
+    def address(self) -> Address:
+        """The server's address; `str` writes it."""
+        return self._driver.address
 
     @property
     def account(self) -> int | None:
-        raise NotImplementedError
+        """The account's number, once it is known: after the first call that needs an account."""
+        identity = self._driver.session.identity
+        return None if identity is None else identity.account
 
     @property
     def name(self) -> str | None:
-        raise NotImplementedError
+        """The account's name, likewise."""
+        identity = self._driver.session.identity
+        return None if identity is None else identity.name
 
     @property
     def token(self) -> bytes | None:
-        raise NotImplementedError
+        """The token that this client logs in with: as given, or as the last `login` or `passwd` brought it."""
+        return self._driver.session.token
+
+    @property
+    def expires_at_us(self) -> int | None:
+        """When that token expires, once the account is known."""
+        identity = self._driver.session.identity
+        return None if identity is None else identity.expires_at_us
+
+    # --- accounts -----------------------------------------------------------------------------------------
 
     def hello(self) -> Welcome:
-        raise NotImplementedError
+        """Greet the server on a new connection: its version, and which of its parts are ready. Needs no account."""
+        return self._call(calls.hello())
 
     def register(self, name: str, password: str, *, display_name: str = "") -> Registered:
-        raise NotImplementedError
+        """Make an account; it does not log in.
+
+        Raises BadName, BadPassword, NameTaken, RegistrationClosed, RateLimited.
+        """
+        return self._call(calls.register(self._driver.new_id(), name, password, display_name))
 
     def login(self, name: str, password: str, *, device: str = "") -> LoggedIn:
-        raise NotImplementedError
+        """Log in; the client then holds the new token. Raises WrongCredentials, RateLimited."""
+        return self._call(calls.login(self._driver.new_id(), name, password, device))
 
     def logout(self) -> None:
-        raise NotImplementedError
+        """End the token that this client holds, and every session on it."""
+        self._call(calls.logout(self._driver.new_id()))
 
     def passwd(self, old: str, new: str) -> LoggedIn:
-        raise NotImplementedError
+        """Change the password. Every token of the account ends; the client then holds a new one.
+
+        Raises WrongCredentials, BadPassword.
+        """
+        return self._call(calls.passwd(self._driver.new_id(), old, new))
 
     def tokens(self) -> list[TokenInfo]:
-        raise NotImplementedError
+        """The account's tokens, oldest first."""
+        return self._call(calls.tokens())
 
     def revoke(self, token_id: int) -> None:
-        raise NotImplementedError
+        """End one of the account's tokens, and every session on it. Raises UnknownToken."""
+        self._call(calls.revoke(self._driver.new_id(), token_id))
 
     def lookup(self, names: Iterable[str]) -> list[str]:
-        raise NotImplementedError
+        """Those of these names that have an account, in the order given. Raises RateLimited."""
+        lots = calls.in_lots(calls.check_names(names), limits.NAMES_PER_LOOKUP_MAX)
+        return [name for lot in lots for name in self._call(calls.lookup(lot))]
 
     def overview(self) -> Account:
-        raise NotImplementedError
+        """This session's account, and how much is unread."""
+        return self._call(calls.overview())
+
+    # --- sending ------------------------------------------------------------------------------------------
 
     def send(
         self,
@@ -93,7 +195,14 @@ class Client:
         id: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Receipt:
-        raise NotImplementedError
+        """Send a message to one name or several; on disk when this returns. The fields are those of `Outgoing`.
+
+        Raises UnknownRecipient (then nobody gets it), EmptyBody, BodyTooLarge, MailboxFull, IdConflict, Busy …;
+        UnreachableError if it was not sent; OutcomeUnknown, with its id, if it may have been.
+        """
+        outgoing = Outgoing(to, body, once, content_type, reply_to, id)
+        sending = self._submit(outgoing, 0, self._driver.deadline(timeout_s))
+        return Pending(self, sending).result()
 
     def submit(
         self,
@@ -106,18 +215,92 @@ class Client:
         id: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Pending:
-        raise NotImplementedError
+        """Send a message without waiting for its receipt; `flush` waits for all. What waits travels together.
+
+        It waits only for the connection, and while UNSETTLED_MAX messages are on their way. Raises nothing that
+        is about the message: `Pending.result` does.
+        """
+        outgoing = Outgoing(to, body, once, content_type, reply_to, id)
+        sending = self._submit(outgoing, 0, self._driver.deadline(timeout_s))
+        pending = Pending(self, sending)
+        while self._submitted and self._submitted[0].needs_no_look:
+            self._submitted.popleft()
+        self._submitted.append(pending)
+        self._keep_up(sending)
+        return pending
 
     def flush(self) -> None:
-        raise NotImplementedError
+        """Wait until all that was submitted is settled. Raises the first error that nobody has looked at."""
+        first: ChatError | None = None
+        while self._submitted:
+            pending = self._submitted.popleft()
+            if not pending.needs_no_look:
+                error = pending.exception()
+                first = first or error
+        if first is not None:
+            raise first
 
     def send_many(self, messages: Iterable[Outgoing], *, timeout_s: float | None = None) -> Iterator[Outcome]:
-        raise NotImplementedError
+        """Send messages, taking them as there is room for them; gives the outcome of each, in their order.
+
+        One that is refused does not keep the others. `timeout_s` is for each, from when it was taken. What is taken
+        is sent at once, also if the next is long in coming.
+        """
+        waiting: deque[Sending] = deque()
+        try:
+            for index, outgoing in enumerate(attended(messages, self._driver)):
+                sending = self._submit(outgoing, index, self._driver.deadline(timeout_s))
+                waiting.append(sending)
+                self._keep_up(sending)
+                while waiting and waiting[0].done:
+                    yield _outcome(waiting.popleft())
+            while waiting:
+                self.wait_for(waiting[0])
+                yield _outcome(waiting.popleft())
+        finally:
+            for sending in waiting:  # the caller wants no more
+                self._driver.abandon(sending)
+
+    def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
+        if outgoing.once is not None and self._driver.session.identity is None:
+            try:
+                self._call(calls.join(), deadline)
+            except ChatError as error:
+                return Sending(outgoing=outgoing, index=index, done=True, error=error)
+        return self._driver.submit(outgoing, index, deadline)
+
+    def _keep_up(self, sending: Sending) -> None:
+        """Let the connection keep pace with what is submitted."""
+        driver = self._driver
+        while not driver.ready and not sending.done:
+            driver.step()
+        self._submissions += 1
+        if self._submissions % LOOK_EVERY == 0:
+            driver.drain()
+        while driver.full:
+            driver.step()
+
+    # --- reading ------------------------------------------------------------------------------------------
 
     def fetch(
-        self, after: int = 0, *, limit: int = 100, unread: bool = True, sender: str = "", peek: bool = False
+        self,
+        after: int = 0,
+        *,
+        limit: int = 100,
+        unread: bool = True,
+        sender: str = "",
+        peek: bool = False,
+        history: bytes | None = None,
     ) -> PageOf:
-        raise NotImplementedError
+        """A page of the mailbox, oldest first, behind the place `after`.
+
+        `peek` leaves even the mark *delivered* as it is. Nothing is acknowledged. With the `history` of an earlier
+        page it raises HistoryChanged if places in that one mean nothing any more.
+        """
+        page, rows = self._call(
+            calls.fetch(after, limit=limit, unread=unread, sender=sender, peek=peek, history=history)
+        )
+        return PageOf([self._message(*row) for row in rows], page.through, page.more, page.history)
 
     def inbox(
         self,
@@ -129,16 +312,101 @@ class Client:
         peek: bool = False,
         wait_s: float | None = None,
     ) -> Iterator[Message]:
-        raise NotImplementedError
+        """The mailbox's messages, oldest first, then with `follow` what arrives; nothing is acknowledged by it.
 
-    def ack(self, messages: Marks | Iterable[Marks], *, read: bool = True) -> Acked:
-        raise NotImplementedError
+        Ends after `limit` messages; with `follow`, after `wait_s` seconds in which nothing came. Following goes on
+        over any loss of connection once it has begun; within one call no message comes twice.
+        """
+        if follow and peek:
+            raise BadRequest("following marks messages as delivered: it can't peek")
+        page = calls.INBOX_PAGE if limit is None else max(1, min(limit, calls.INBOX_PAGE))
+        found = self._read(follow, page, unread=unread, sender=sender, peek=peek, wait_s=wait_s)
+        return found if limit is None else islice(found, max(0, limit))
+
+    def ack(self, messages: Mark | Iterable[Mark], *, read: bool = True) -> Acked:
+        """Mark messages read, or unread again: by themselves, by seq, or by id. On disk when this returns.
+
+        What isn't in the mailbox is listed in the answer, the rest is marked.
+        """
+        deadline = self._driver.deadline(None)
+        total = Acked(id=1)
+        for seqs, ids in calls.sort_marks(messages):
+            waiter = self._driver.ask_ack(seqs, ids, read, deadline)
+            total = calls.add_acked(total, calls.read_acked(*self._answer(waiter)))
+        return total
 
     def status(self, ids: Iterable[bytes]) -> list[MessageStatus]:
-        raise NotImplementedError
+        """How far messages have come that this account sent, in the order asked."""
+        lots = calls.in_lots(ids, limits.STATUS_IDS_MAX)
+        return [each for lot in lots for each in self._call(calls.status(lot))]
+
+    def _read(
+        self, follow: bool, page: int, *, unread: bool, sender: str, peek: bool, wait_s: float | None
+    ) -> Iterator[Message]:
+        after, more, history = 0, not (follow and unread), None
+        while more:
+            found = self.fetch(after, limit=page, unread=unread, sender=sender, peek=peek, history=history)
+            yield from found.messages
+            after, more, history = found.through, found.more, found.history
+        if follow:
+            self._call(calls.join())  # who can't be reached now is told so, not waited for
+            yield from self._follow(sender, after, wait_s)
+
+    def _follow(self, sender: str, after: int, wait_s: float | None) -> Iterator[Message]:
+        driver = self._driver
+        reading = driver.follow(sender, after)
+        try:
+            while self._await(reading, None if wait_s is None else time.monotonic() + wait_s):
+                yield self._message(*reading.take())
+        finally:
+            driver.unfollow(reading)
+
+    def _await(self, reading: Reading, until: float | None) -> bool:
+        """Wait for a subscription's next message; False if none came in time."""
+        while not reading.waiting:
+            consumed = reading.consumed()
+            if consumed is not None:
+                self._driver.feed(consumed)
+            if reading.error is not None:
+                raise reading.error
+            if until is not None and time.monotonic() >= until:
+                return False
+            self._driver.step(until)
+        return True
+
+    def _message(self, entry: Entry, content: bytes) -> Message:
+        return Message(client=self, **calls.fields_of(entry, content))
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    def wait_for(self, waiter: Waiter, until: float | None = None) -> None:
+        """Keep the connection going until an answer is there. Raises TimeoutError if it isn't, `until` then."""
+        while not waiter.done:
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError("the outcome is not known yet")
+            self._driver.step(until)
+
+    def _call(self, call: Call[T], deadline: float | None = None) -> T:
+        driver = self._driver
+        waiter = driver.ask(call.header, driver.deadline(None) if deadline is None else deadline)
+        return call.read(*self._answer(waiter))
+
+    def _answer(self, waiter: Waiter) -> tuple[ToClient, bytes]:
+        try:
+            self.wait_for(waiter)
+        except BaseException:
+            self._driver.abandon(waiter)  # interrupted: nobody waits any more
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        assert waiter.answer is not None, "what is done and has not failed has an answer"
+        return waiter.answer, waiter.body
+
+    # --- the end ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        raise NotImplementedError
+        """End it, at once: what was submitted and isn't settled fails. `flush` before, to wait for it."""
+        self._driver.close()
 
     def __enter__(self) -> Self:
         return self
@@ -146,4 +414,13 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self.close()
+
+
+def _outcome(sending: Sending) -> Outcome:
+    assert sending.outgoing is not None, "it was made of one"
+    return Outcome(sending.index, sending.outgoing, sending.id, sending.receipt, sending.error)

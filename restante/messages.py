@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from restante.wire.envelopes import Acked, Entry
+from restante.wire.envelopes import Acked
 from restante.wire.errors import ChatError
 from restante.wire.ids import show_id
 
@@ -98,13 +98,13 @@ class Received(Struct, kw_only=True):
 class Acks(Protocol):
     """What acknowledges: a `Client`."""
 
-    def ack(self, messages: int, /, *, read: bool = True) -> Acked: ...  # noqa: D102
+    def ack(self, messages: int, /, *, read: bool = True) -> Acked: ...
 
 
 class AcksLater(Protocol):
     """What acknowledges with `await`: an `AsyncClient`."""
 
-    def ack(self, messages: int, /, *, read: bool = True) -> Awaitable[Acked]: ...  # noqa: D102
+    def ack(self, messages: int, /, *, read: bool = True) -> Awaitable[Acked]: ...
 
 
 class Message(Received, kw_only=True):
@@ -148,13 +148,3 @@ class AsyncPageOf(Struct, frozen=True):
     through: int
     more: bool
     history: bytes
-
-
-def fields_of(
-    entry: Entry, body: bytes
-) -> tuple[int, bytes, str, list[str], bytes, str, int, int, str, bytes | None]:
-    """An entry's fields in the order of `Received`'s."""
-    return (
-        entry.seq, entry.id, entry.sender, entry.to, body, entry.content_type,
-        entry.sent_at_us, entry.stored_at_us, entry.state, entry.reply_to,
-    )  # fmt: skip

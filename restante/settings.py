@@ -73,9 +73,7 @@ def read_settings(
     from restante import profiles
 
     files = [read_config(user_config() / "config.toml"), read_config(system_config() / "config.toml")]
-    profile_name = (
-        _first(profile, _variable("CHAT_PROFILE"), *(file.profile for file in files)) or profiles.DEFAULT
-    )
+    profile_name = _first(profile, _variable("CHAT_PROFILE"), *(file.profile for file in files)) or profiles.DEFAULT
     explicit = _first(address, _variable("CHAT_ADDRESS"))
     own_token = _token(token)
     # a broken profile must not stand in the way of somebody who told everything without it

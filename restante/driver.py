@@ -1,0 +1,416 @@
+"""What both clients are made of: a session, a link, a clock, dice, and who waits for which answer.
+
+The two shells differ in how they wait and in nothing else. One feeds events and drains here; the other does the same
+from its event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from restante.events import (
+    Abandoned,
+    AckRequested,
+    Action,
+    Closed,
+    Consumed,
+    Drop,
+    EndFollow,
+    Event,
+    Fail,
+    Followed,
+    Hand,
+    Lost,
+    Mark,
+    Open,
+    Requested,
+    Resolve,
+    Settle,
+    Submission,
+    Submitted,
+    Ticked,
+    Transmit,
+    Unfollowed,
+)  # fmt: skip
+from restante.messages import Outgoing, Receipt
+from restante.session import Session, Stage
+from restante.settings import Settings, SettingsError
+from restante.transport import Link
+from restante.wire import limits
+from restante.wire.envelopes import TEXT, Entry, Item, Request, Result, ToClient
+from restante.wire.errors import (
+    BadName,
+    BadRequest,
+    BodyTooLarge,
+    ChatError,
+    EmptyBody,
+    RefusedError,
+    TooLarge,
+)  # fmt: skip
+from restante.wire.ids import once_id, uuid7
+
+UNSETTLED_MAX: Final = 8_192
+"""Messages given and not settled, before whoever gives them waits: a window's worth (sending.WINDOW_ENVELOPES full
+envelopes). More would only wait longer, and their time runs from when they are given."""
+
+UNSETTLED_BYTES_MAX: Final = 32 << 20
+"""The same in bytes: what a sender holds in memory."""
+
+BINARY: Final = "application/octet-stream"
+"""The content type of bytes that are not text and were not said to be anything else."""
+
+DICE_BYTES: Final = 8_000
+"""Random bytes are fetched by the lot: a call of the system for each id costs more than the id."""
+
+
+class Waiter(Struct, eq=False):
+    """Who waits for an answer. `notify`, if there is one, is called once it is there."""
+
+    ticket: int = 0
+    done: bool = False
+    answer: ToClient | None = None
+    body: bytes = b""
+    error: ChatError | None = None
+    notify: Callable[[], None] | None = None
+
+    def resolve(self, answer: ToClient | None, body: bytes, error: ChatError | None) -> None:
+        """It is at its end."""
+        self.done, self.answer, self.body, self.error = True, answer, body, error
+        if self.notify is not None:
+            self.notify()
+
+
+class Sending(Waiter, eq=False):
+    """Who waits for a message to be stored."""
+
+    outgoing: Outgoing | None = None
+    index: int = 0
+    id: bytes = b""
+    receipt: Receipt | None = None
+
+    def settle(self, result: Result) -> None:
+        """The server has spoken."""
+        self.done = True
+        if result.code:
+            self.error = RefusedError.of(result.code, result.text)
+        else:
+            self.receipt = Receipt(self.id, result.seq, result.stored_at_us, result.again)
+        if self.notify is not None:
+            self.notify()
+
+
+W = TypeVar("W", bound=Waiter)
+
+
+class Reading:
+    """A subscription's messages that its reader has not taken yet."""
+
+    def __init__(self, follow: int) -> None:
+        self.follow = follow
+        self.waiting: deque[tuple[Entry, bytes]] = deque()
+        self.error: ChatError | None = None
+        self.notify: Callable[[], None] | None = None
+        self._taken_messages = self._taken_bytes = 0
+
+    def hand(self, entries: list[Entry], contents: list[bytes]) -> None:
+        """Messages came."""
+        self.waiting.extend(zip(entries, contents, strict=True))
+
+    def drop_marked(self, seqs: list[int]) -> None:
+        """Another session has read these: nobody needs to see them twice."""
+        gone = set(seqs)
+        kept = [each for each in self.waiting if each[0].seq not in gone]
+        for entry, _ in self.waiting:
+            if entry.seq in gone:
+                self._taken_messages += 1
+                self._taken_bytes += entry.size
+        self.waiting = deque(kept)
+
+    def take(self) -> tuple[Entry, bytes]:
+        """The next message."""
+        entry, content = self.waiting.popleft()
+        self._taken_messages += 1
+        self._taken_bytes += entry.size
+        return entry, content
+
+    def consumed(self) -> Consumed | None:
+        """What was taken since this was last asked, once nothing waits: told by the lot, not by the message."""
+        if self.waiting or not self._taken_messages:
+            return None
+        event = Consumed(self.follow, self._taken_messages, self._taken_bytes)
+        self._taken_messages = self._taken_bytes = 0
+        return event
+
+
+class Driver:
+    """One client's session and its link. Belongs to one thread at a time, or to one event loop."""
+
+    def __init__(self, settings: Settings, client_name: str, closing: Callable[[], None] | None = None) -> None:
+        if settings.address is None:
+            raise SettingsError(
+                "no server: set CHAT_ADDRESS to what `chat address` prints on the server, or give the address. "
+                "On this machine none has been started by you (`chat serve` does)"
+            )
+        self.settings = settings
+        self.address = settings.address
+        self._dice = b""
+        self._dice_at = 0
+        where = f"{self.address.host}:{self.address.port}"
+        self.session = Session(where=where, client=client_name, token=settings.token, entropy=os.urandom)
+        self.link = Link(self.address, closing)
+        self._waiters: dict[int, Waiter] = {}
+        self._readings: dict[int, Reading] = {}
+        self._last_ticket = 0
+        self._fed: deque[Event] = deque()
+        self._feeding = False
+        self.closed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is submitted is transmitted as soon as the window has room."""
+        return self.session.stage is Stage.READY
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever submits is to wait."""
+        stream = self.session.stream
+        return stream.unsettled >= UNSETTLED_MAX or stream.unsettled_bytes >= UNSETTLED_BYTES_MAX
+
+    # --- asking -------------------------------------------------------------------------------------------
+
+    def deadline(self, timeout_s: float | None) -> float:
+        """When a call that begins now is to be over."""
+        return time.monotonic() + (self.settings.timeout_s if timeout_s is None else timeout_s)
+
+    def ask(self, header: Request, deadline: float) -> Waiter:
+        """Make a request."""
+        waiter = self._waiter(Waiter())
+        self.feed(Requested(waiter.ticket, header, deadline))
+        return waiter
+
+    def ask_ack(self, seqs: list[int], ids: list[bytes], read: bool, deadline: float) -> Waiter:
+        """Ask for messages to be marked."""
+        waiter = self._waiter(Waiter())
+        self.feed(AckRequested(waiter.ticket, seqs, ids, read, deadline))
+        return waiter
+
+    def submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
+        """Give a message to be sent. What is wrong with it is told like any refusal: by the waiter.
+
+        A message with `once` is only taken when the account is known (`session.identity`).
+        """
+        sending = Sending(outgoing=outgoing, index=index)
+        try:
+            item, body = self._item(outgoing)
+        except ChatError as error:
+            sending.resolve(None, b"", error)
+            return sending
+        sending.id = item.id
+        self._waiter(sending)
+        self.feed(Submitted([Submission(sending.ticket, item, body, deadline)]))
+        return sending
+
+    def follow(self, sender: str, after: int) -> Reading:
+        """Subscribe, until `unfollow`."""
+        self._last_ticket += 1
+        reading = self._readings[self._last_ticket] = Reading(self._last_ticket)
+        self.feed(Followed(reading.follow, sender=sender, after=after))
+        return reading
+
+    def unfollow(self, reading: Reading) -> None:
+        """End a subscription."""
+        if self._readings.pop(reading.follow, None) is not None and not self.closed:
+            self.feed(Unfollowed(reading.follow))
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Nobody waits any more."""
+        if self._waiters.pop(waiter.ticket, None) is not None:
+            self.feed(Abandoned(waiter.ticket))
+
+    def new_id(self) -> bytes:
+        """A message or operation id: a UUIDv7."""
+        return uuid7(time.time_ns() // 1_000, self._random())
+
+    # --- the loop -----------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Tell the session what has happened, and do what it wants done."""
+        if self.closed:
+            raise RuntimeError("the client is closed")
+        self._fed.append(event)
+        if self._feeding:
+            return  # from inside an action: its turn comes
+        self._feeding = True
+        try:
+            while self._fed:
+                for action in self.session.handle(self._fed.popleft(), time.monotonic()):
+                    self._perform(action)
+        finally:
+            self._feeding = False
+
+    def drain(self) -> int:
+        """Take in what has come, and what time has brought; gives how many things came."""
+        found = self.link.drain()
+        for event in found:
+            self.feed(event)
+        deadline = self.session.next_deadline()
+        if deadline is not None and deadline <= time.monotonic():
+            self.feed(Ticked())
+        return len(found)
+
+    def step(self, until: float | None = None) -> None:
+        """Wait for something to come, or for time to bring something, at most `until`; take it in."""
+        if self.drain():
+            return
+        deadlines = [each for each in (self.session.next_deadline(), until) if each is not None]
+        timeout_s = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        self.link.wait(timeout_s)
+        self.drain()
+
+    def close(self) -> None:
+        """End everything. Who still waits is told; nothing is waited for."""
+        if self.closed:
+            return
+        try:
+            self.feed(Closed())
+        finally:
+            self.closed = True
+            self.link.end()
+
+    def _perform(self, action: Action) -> None:
+        if isinstance(action, Transmit):
+            self._mishap(self.link.send(action.header, action.body))
+        elif isinstance(action, Settle):
+            self._settle(action)
+        elif isinstance(action, Resolve):
+            self._resolve(action.ticket, action.answer, action.body, None)
+        elif isinstance(action, Fail):
+            self._resolve(action.ticket, None, b"", action.error)
+        elif isinstance(action, Open):
+            self._mishap(self.link.open(action.connection))
+        elif isinstance(action, Drop):
+            self.link.close()
+        else:
+            self._deliver(action)
+
+    def _mishap(self, lost: Lost | None) -> None:
+        """The socket would not: the session hears of it after what it is doing now."""
+        if lost is not None:
+            self._fed.append(lost)
+
+    def _settle(self, action: Settle) -> None:
+        for ticket, result in zip(action.tickets, action.results, strict=True):
+            sending = self._waiters.pop(ticket, None)
+            if isinstance(sending, Sending):
+                sending.settle(result)
+
+    def _resolve(self, ticket: int, answer: ToClient | None, body: bytes, error: ChatError | None) -> None:
+        waiter = self._waiters.pop(ticket, None)
+        if waiter is not None:
+            waiter.resolve(answer, body, error)
+
+    def _deliver(self, action: Hand | Mark | EndFollow) -> None:
+        reading = self._readings.get(action.follow)
+        if reading is None:
+            return
+        if isinstance(action, Hand):
+            reading.hand(action.entries, action.contents)
+        elif isinstance(action, EndFollow):
+            reading.error = action.error
+        elif action.read:
+            reading.drop_marked(action.seqs)
+        if reading.notify is not None:
+            reading.notify()
+
+    # --- making messages ----------------------------------------------------------------------------------
+
+    def _item(self, outgoing: Outgoing) -> tuple[Item, bytes]:
+        """The message as it travels. Raises what the server would refuse it with."""
+        body, content_type = _content(outgoing)
+        item = Item(
+            id=self._id(outgoing),
+            to=_recipients(outgoing.to),
+            size=len(body),
+            content_type=content_type,
+            sent_at_us=time.time_ns() // 1_000,
+            reply_to=_checked_id(outgoing.reply_to, "reply_to") if outgoing.reply_to is not None else None,
+        )
+        return item, body
+
+    def _id(self, outgoing: Outgoing) -> bytes:
+        if outgoing.once is None:
+            return self.new_id() if outgoing.id is None else _checked_id(outgoing.id, "id")
+        if outgoing.id is not None:
+            raise BadRequest("a message has an id or a once key, not both")
+        assert self.session.identity is not None, "the shell waits for the account first"
+        try:
+            return once_id(self.session.identity.account, outgoing.once)
+        except (ValueError, UnicodeError) as error:
+            raise BadRequest(str(error)) from error
+
+    def _waiter(self, waiter: W) -> W:
+        self._last_ticket += 1
+        waiter.ticket = self._last_ticket
+        self._waiters[waiter.ticket] = waiter
+        return waiter
+
+    def _random(self) -> bytes:
+        """Ten random bytes."""
+        if self._dice_at >= len(self._dice):
+            self._dice, self._dice_at = os.urandom(DICE_BYTES), 0
+        self._dice_at += 10
+        return self._dice[self._dice_at - 10 : self._dice_at]
+
+
+def _content(outgoing: Outgoing) -> tuple[bytes, str]:
+    """A message's bytes and their media type."""
+    content_type = outgoing.content_type
+    if isinstance(outgoing.body, str):
+        try:
+            body = outgoing.body.encode()
+        except UnicodeEncodeError as error:
+            raise BadRequest(f"the text can't be written as UTF-8: {error.reason}; send its bytes") from error
+        content_type = content_type or TEXT
+    else:
+        body = bytes(outgoing.body)
+        content_type = content_type or (TEXT if _is_text(body) else BINARY)
+    if not body:
+        raise EmptyBody("the message has no content")
+    if len(body) > limits.MESSAGE_BYTES_MAX:
+        raise BodyTooLarge(f"the message has {len(body)} bytes, the limit is {limits.MESSAGE_BYTES_MAX}")
+    if len(content_type) > limits.CONTENT_TYPE_BYTES_MAX or not content_type.isascii():
+        raise BadRequest(f"a content type is at most {limits.CONTENT_TYPE_BYTES_MAX} ASCII characters")
+    return body, content_type
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _recipients(to: str | Iterable[str]) -> list[str]:
+    names = [to] if isinstance(to, str) else list(dict.fromkeys(to))
+    if not names:
+        raise BadRequest("the message has no recipient")
+    if len(names) > limits.RECIPIENTS_PER_MESSAGE_MAX:
+        raise TooLarge(f"{len(names)} recipients, the limit is {limits.RECIPIENTS_PER_MESSAGE_MAX} a message")
+    for name in names:
+        if not name or len(name) > limits.NAME_CHARS_MAX or not name.isascii():
+            text = f"{name[:64]!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
+            raise BadName(text)
+    return names
+
+
+def _checked_id(value: bytes, what: str) -> bytes:
+    if len(value) != limits.ID_BYTES:
+        raise BadRequest(f"{what} is {limits.ID_BYTES} bytes, a UUID's")
+    return value

@@ -1,0 +1,165 @@
+"""The socket under both clients: one connection at a time, drained without waiting.
+
+A DEALER under CURVE with a key pair made for this process (the server lets any key in; who one is, a login says), and
+a monitor that tells at once what the DEALER itself hides: that nobody is there, that the handshake failed, that the
+connection is gone. It does not reconnect by itself (RULES 3).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import zmq
+from zmq.utils import z85
+
+from restante.events import Lost, Received
+from restante.wire import limits
+from restante.wire.address import Address
+from restante.wire.codec import client_frames, from_broker
+from restante.wire.envelopes import Credit, Request
+from restante.wire.errors import RemoteProtocolError
+
+HEARTBEAT_MS: Final = 10_000
+"""Between ZMTP pings: a cable that was pulled shows itself after three."""
+
+CONNECT_MS: Final = 5_000
+"""For TCP's own handshake: where packets are swallowed, the next attempt may find another way."""
+
+DRAIN_MAX: Final = 256
+"""Envelopes taken at a time, before the user has a turn."""
+
+_HANDSHAKE_FAILED: Final = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_WATCHED: Final = _HANDSHAKE_FAILED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
+
+
+class Link:
+    """One server's socket. `closing` is called before descriptors go, for whoever watches them."""
+
+    def __init__(self, address: Address, closing: Callable[[], None] | None = None) -> None:
+        self._address = address
+        self._closing = closing
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._poller = zmq.Poller()
+        self._connection = 0
+
+    def open(self, connection: int) -> Lost | None:
+        """Make a new socket, instead of the one there was; why that can't be, if it can't."""
+        self.close()
+        if self._context is None:
+            self._context = zmq.Context()
+        self._connection = connection
+        socket = self._socket = self._context.socket(zmq.DEALER)
+        self._configure(socket)
+        # the place is gone with the last socket a little later than that: so each has its own
+        place = f"inproc://monitor-{connection}"
+        socket.monitor(place, _WATCHED)
+        monitor = self._monitor = self._context.socket(zmq.PAIR)
+        monitor.linger = 0
+        monitor.connect(place)
+        for each in (socket, monitor):
+            self._poller.register(each, zmq.POLLIN)
+        try:
+            socket.connect(self._address.endpoint)
+        except zmq.ZMQError as error:
+            return Lost(connection, f"{self._address.endpoint}: {error.strerror}")
+        return None
+
+    def send(self, header: Request | Credit, body: bytes) -> Lost | None:
+        """Send without waiting; what became of the connection, if it takes nothing any more."""
+        if self._socket is None:
+            return Lost(self._connection, "the connection is closed")
+        try:
+            self._socket.send_multipart(client_frames(header, body), zmq.DONTWAIT)
+        except zmq.Again:
+            return Lost(self._connection, "the connection is gone")
+        return None
+
+    def drain(self) -> list[Received | Lost]:
+        """What has come, at most DRAIN_MAX envelopes; then what became of the connection."""
+        found: list[Received | Lost] = []
+        socket, monitor = self._socket, self._monitor
+        if socket is None or monitor is None:
+            return found
+        try:
+            while len(found) < DRAIN_MAX:
+                self._read(socket.recv_multipart(zmq.DONTWAIT), found)
+        except zmq.Again:
+            pass
+        if len(found) < DRAIN_MAX:  # else there is more, which is older than what the monitor tells
+            self._watch(monitor, found)
+        return found
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Until something has come, or time is up; None: for ever."""
+        timeout_ms = None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)
+        self._poller.poll(timeout_ms)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What becomes readable when something has come. ZeroMQ's are edge-triggered: drain to the end."""
+        return tuple(int(each.FD) for each in (self._socket, self._monitor) if each is not None)
+
+    def close(self) -> None:
+        """Close the socket, at once and without waiting for anything."""
+        if self._socket is not None and self._closing is not None:
+            self._closing()
+        for each in (self._socket, self._monitor):
+            if each is not None:
+                self._poller.unregister(each)
+                each.close(linger=0)
+        self._socket = self._monitor = None
+
+    def end(self) -> None:
+        """Close the socket and all that belongs to it, for good."""
+        self.close()
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    def _configure(self, socket: zmq.Socket[bytes]) -> None:
+        public, secret = _own_keys()
+        socket.curve_serverkey = z85.encode(self._address.key)
+        socket.curve_publickey, socket.curve_secretkey = public, secret
+        socket.linger = 0
+        socket.reconnect_ivl = -1
+        socket.maxmsgsize = limits.FRAME_BYTES_MAX
+        socket.connect_timeout = CONNECT_MS
+        socket.heartbeat_ivl = HEARTBEAT_MS
+        socket.heartbeat_timeout = HEARTBEAT_MS * limits.SILENCES_MAX
+        if self._address.host.startswith("["):
+            socket.ipv6 = True  # for names too it would find an address that the server doesn't listen on
+
+    def _read(self, frames: list[bytes], found: list[Received | Lost]) -> None:
+        try:
+            header, body = from_broker.read(frames)
+        except RemoteProtocolError as error:
+            if error.code != "unknown_type":  # a newer server may have more to tell
+                found.append(Lost(self._connection, f"what came is not of the protocol: {error.text}"))
+            return
+        found.append(Received(self._connection, header, body))
+
+    def _watch(self, monitor: zmq.Socket[bytes], found: list[Received | Lost]) -> None:
+        try:
+            while True:
+                event, _ = struct.unpack("=HI", monitor.recv_multipart(zmq.DONTWAIT)[0])
+                if event & _HANDSHAKE_FAILED:
+                    found.append(Lost(self._connection, "the secure handshake failed", handshake=True))
+                elif event == zmq.EVENT_CLOSED:
+                    found.append(Lost(self._connection, "connection refused"))
+                elif event == zmq.EVENT_DISCONNECTED:
+                    found.append(Lost(self._connection, "the connection broke off"))
+        except zmq.Again:
+            return
+
+
+@cache
+def _own_keys() -> tuple[bytes, bytes]:
+    """This process's key pair, as Z85."""
+    return zmq.curve_keypair()
