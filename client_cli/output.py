@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -13,7 +14,7 @@ class Output:
     """Standard output, which says when what was written is out of our hands."""
 
     def __init__(self, stream: IO[bytes] | None = None) -> None:
-        self._stream = sys.stdout.buffer if stream is None else stream
+        self._stream = _stdout() if stream is None else stream
         self._file = _regular_file(self._stream)
 
     def write(self, data: str | bytes) -> None:
@@ -25,6 +26,12 @@ class Output:
         """Return when what was written would survive: a regular file is synced, all else is gone. Raises OSError."""
         if self._file is not None:
             os.fsync(self._file)
+
+
+def _stdout() -> IO[bytes]:
+    if sys.stdout is None:  # started with `>&-`
+        raise OSError(errno.EBADF, "standard output is closed")
+    return sys.stdout.buffer
 
 
 def _regular_file(stream: IO[bytes]) -> int | None:

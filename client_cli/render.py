@@ -94,8 +94,8 @@ def message_record(message: Message) -> dict[str, Any]:
 
 def message_for_people(message: Message, *, me: str = "", colour: bool = False) -> str:
     """A message as people see it: a head, then the body, indented; an empty line ends it."""
-    others = [name for name in message.to if name != me]
-    head = escape(f"{message.sender}{' → ' + ', '.join([*others, 'you']) if others else ''}")
+    names = ", ".join("you" if name == me else name for name in message.to)
+    head = escape(f"{message.sender} → {names}" if len(message.to) > 1 else message.sender)
     if colour:
         head = f"\x1b[1m{head}\x1b[0m"
     read = ", read" if message.state == "read" else ""

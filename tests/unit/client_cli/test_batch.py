@@ -1,0 +1,208 @@
+"""`chat send --batch`: every line has its fate, and a broken one keeps none of the others."""
+
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client_cli import batch
+from restante.messages import Outcome, Outgoing, Receipt
+from restante.wire.errors import RefusedError, UnreachableError
+from restante.wire.limits import MESSAGE_BYTES_MAX
+from tests.unit.client_cli.conftest import Chat
+from tests.unit.client_cli.fake import FakeClient
+
+GOOD = b'{"to": "bob", "body": "hi"}'
+
+
+def lines(*records: Any) -> bytes:
+    return b"".join((one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in records)
+
+
+def test_each_line_is_a_message_to_its_own_recipients(chat: Chat, client: FakeClient) -> None:
+    data = lines(
+        {"to": "bob", "body": "one", "once": "k1"},
+        {"to": ["bob", "eve"], "body": "two\n"},
+        {"to": "bob,eve", "body": "three"},
+        {"to": "bob", "body_base64": "/w=="},
+    )
+    result = chat("send", "--batch", "-", stdin=data)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "4 accepted.\n"
+    assert [(one.to, one.body, one.once) for one in client.sent] == [
+        (["bob"], b"one", "k1"),
+        (["bob", "eve"], b"two\n", None),
+        (["bob", "eve"], b"three", None),
+        (["bob"], b"\xff", None),
+    ]
+    assert client.sent[0].id is None
+    assert len({one.id for one in client.sent[1:]}) == 3
+    assert client.sent[3].content_type == "application/octet-stream"
+
+
+def test_a_last_line_without_its_newline_counts_and_blank_lines_do_not(chat: Chat, client: FakeClient) -> None:
+    assert chat("send", "--batch", "-", stdin=GOOD + b"\n\n  \r\n" + GOOD).exit_code == 0
+    assert len(client.sent) == 2
+
+
+def test_a_file_is_read_as_stdin_is(chat: Chat, client: FakeClient, tmp_path: Path) -> None:
+    (tmp_path / "batch.jsonl").write_bytes(lines(GOOD))
+    assert chat("send", "--batch", str(tmp_path / "batch.jsonl")).exit_code == 0
+    assert chat("send", "--batch", str(tmp_path / "absent")).exit_code != 0
+    assert len(client.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"{not json",
+        b"[]",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"to": "bob"}',
+        b'{"body": "hi"}',
+        b'{"to": [], "body": "hi"}',
+        b'{"to": "bob,", "body": "hi"}',
+        b'{"to": 5, "body": "hi"}',
+        b'{"to": "bob", "body": ""}',
+        b'{"to": "bob", "body": 7}',
+        b'{"to": "bob", "body": "hi", "body_base64": "/w=="}',
+        b'{"to": "bob", "body_base64": "?"}',
+        b'{"to": "bob", "body": "hi", "onec": "typo"}',
+        b'{"to": "bob", "body": "hi", "once": ""}',
+        b'{"to": "bob", "body": "hi", "reply_to": "x"}',
+        json.dumps({"to": "bob", "body": "x" * (MESSAGE_BYTES_MAX + 1)}).encode(),
+    ],
+)
+def test_a_broken_line_is_told_by_its_number_and_the_others_go(chat: Chat, client: FakeClient, broken: bytes) -> None:
+    result = chat("send", "--batch", "-", stdin=lines(GOOD, broken, GOOD))
+    assert result.exit_code == 3
+    assert len(client.sent) == 2
+    first, last = result.stderr.splitlines()
+    assert first.startswith("line 2: ")
+    assert last == "2 accepted, 1 failed."
+
+
+def test_a_line_too_long_is_passed_over_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "LINE_BYTES_MAX", 32)
+    file = io.BytesIO(GOOD + b"\n" + b"x" * 100 + b"\n" + GOOD + b"\n" + b"y" * 32)
+    assert list(batch.lines_of(file)) == [(1, GOOD + b"\n"), (2, None), (3, GOOD + b"\n"), (4, None)]
+
+
+def test_a_refused_line_is_told_too(chat: Chat, client: FakeClient) -> None:
+    result = chat("send", "--batch", "-", stdin=lines(GOOD, {"to": "zoe", "body": "hi"}, GOOD))
+    assert result.exit_code == 3
+    assert "line 2: No account is called 'zoe' (it was sent to nobody" in result.stderr
+    assert len(client.sent) == 3
+
+
+def test_json_tells_of_every_line_in_order(chat: Chat, client: FakeClient) -> None:
+    data = lines(b"?", GOOD, b"?", {"to": "zoe", "body": "hi"}, {"to": "bob", "body": "x", "once": "k"}, b"?")
+    result = chat("send", "--batch", "-", "--json", stdin=data)
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["line"], one["ok"]) for one in told] == [
+        (1, False),
+        (2, True),
+        (3, False),
+        (4, False),
+        (5, True),
+        (6, False),
+    ]
+    assert told[0]["error"] == "broken_line"
+    assert told[1] == {"line": 2, "ok": True, "id": str(uuid.UUID(bytes=client.sent[0].id)), "seq": 1, "again": False}
+    assert told[3]["error"] == "unknown_recipient"
+    assert result.exit_code == 3
+
+
+def test_a_server_that_goes_leaves_a_statement_and_5(chat: Chat, client: FakeClient) -> None:
+    client.fails, client.fails_after = UnreachableError("Nobody answers."), 2
+    result = chat("send", "--batch", "-", stdin=lines(*[{"to": "bob", "body": "x", "once": f"k{n}"} for n in range(5)]))
+    assert result.exit_code == 5
+    statement, error = result.stderr.splitlines()
+    assert statement.startswith("The batch ended early: 2 accepted, 1 not known, of 3 lines read.")
+    assert "the same command can be repeated, and nothing is doubled" in statement
+    assert error.startswith("chat: Nobody answers.")
+
+
+def test_interrupted_it_says_what_is_accepted_and_whether_it_can_be_repeated(chat: Chat, client: FakeClient) -> None:
+    client.fails, client.fails_after = KeyboardInterrupt(), 1
+    result = chat("send", "--batch", "-", stdin=lines(GOOD, GOOD, GOOD))
+    assert result.exit_code == 130
+    assert "Interrupted: 1 accepted, 1 not known, of 2 lines read." in result.stderr
+    assert "lines without it have a random id each" in result.stderr
+
+
+def test_many_failures_are_not_all_told_to_people(chat: Chat, client: FakeClient) -> None:
+    result = chat("send", "--batch", "-", stdin=b"?\n" * 1000)
+    assert result.exit_code == 3
+    assert len(result.stderr.splitlines()) == batch.FAILURES_SHOWN_MAX + 2
+    assert result.stderr.endswith("0 accepted, 1,000 failed.\n")
+
+
+def test_nothing_in_a_batch_is_done_at_once(chat: Chat, client: FakeClient) -> None:
+    assert chat("send", "--batch", "-", stdin=b"").exit_code == 0
+
+
+@pytest.mark.parametrize("more", [("bob",), ("-m", "x"), ("--once", "x")])
+def test_a_batch_has_its_recipients_in_its_lines(chat: Chat, client: FakeClient, more: tuple[str, ...]) -> None:
+    assert chat("send", "--batch", "-", *more, stdin=GOOD).exit_code == 2
+    assert client.sent == []
+
+
+def test_the_file_is_not_read_whole(chat: Chat, client: FakeClient) -> None:
+    """Lines are taken as the server takes messages: never all of a file that doesn't fit into memory."""
+    read: list[int] = []
+
+    class Endless(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            read.append(1)
+            return GOOD + b"\n"
+
+    ledger = batch.Ledger()
+    outgoing = ledger.outgoing(Endless())
+    next(outgoing)
+    next(outgoing)
+    assert len(read) == 2
+
+
+@given(st.lists(st.sampled_from(["good", "broken", "refused"]), max_size=30), st.integers(1, 5))
+def test_results_keep_the_order_of_the_lines_however_many_are_in_flight(fates: list[str], in_flight: int) -> None:
+    """The library runs ahead of its outcomes; the ledger may not mix them up."""
+    ledger = batch.Ledger()
+    file = io.BytesIO(b"".join(b"?\n" if fate == "broken" else GOOD + b"\n" for fate in fates))
+    told: list[tuple[int, bool]] = []
+
+    def outcomes() -> Iterator[Outcome]:
+        ahead: list[Outgoing] = []
+        index = 0
+        for one in ledger.outgoing(file):
+            ahead.append(one)
+            if len(ahead) >= in_flight:
+                yield outcome(index, ahead.pop(0))
+                index += 1
+        for one in ahead:
+            yield outcome(index, one)
+            index += 1
+
+    whole = [fate for fate in fates if fate != "broken"]
+
+    def outcome(index: int, one: Outgoing) -> Outcome:
+        good = whole[index] == "good"
+        receipt = Receipt(id=one.id or b"", seq=1, stored_at_us=1) if good else None
+        error = None if good else RefusedError.of("mailbox_full", "full")
+        return Outcome(index=index, outgoing=one, id=one.id or b"", receipt=receipt, error=error)
+
+    for one in outcomes():
+        told += [(entry.number, False) for entry in ledger.broken()]
+        entry = ledger.settle(one)
+        assert entry.message_id == one.id
+        told.append((entry.number, one.receipt is not None))
+    told += [(entry.number, False) for entry in ledger.broken()]
+    assert told == [(number, fate == "good") for number, fate in enumerate(fates, 1)]
+    assert ledger.totals.waiting == 0

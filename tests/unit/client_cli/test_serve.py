@@ -1,0 +1,141 @@
+"""`chat serve`: what it makes of its arguments. That it serves is a matter for tests with real processes."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from client_cli.commands import serve
+from client_cli.options import Options
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:5570", "127.0.0.1", 5570),
+        ("127.0.0.1", "127.0.0.1", 9),
+        ("localhost:0", "127.0.0.1", 0),
+        (":7", "*", 7),
+        ("[::1]:7", "[::1]", 7),
+        ("[::1]", "[::1]", 9),
+        ("chat.example.org", "chat.example.org", 9),
+    ],
+)
+def test_places(text: str, host: str, port: int) -> None:
+    assert serve.place_of(text, port=9) == serve.Place(host=host, port=port)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:", "::1:7", "a:b:7", "host:-1"])
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        serve.place_of(text, port=9)
+
+
+@pytest.mark.parametrize(
+    ("text", "local", "everywhere"),
+    [
+        ("127.0.0.1:1", True, False),
+        ("127.9.9.9:1", True, False),
+        ("[::1]:1", True, False),
+        ("localhost", True, False),
+        ("0.0.0.0:1", False, True),
+        ("*:1", False, True),
+        ("[::]:1", False, True),
+        ("192.0.2.1:1", False, False),
+        ("eth0:1", False, False),
+    ],
+)
+def test_who_can_reach_a_place(text: str, local: bool, everywhere: bool) -> None:
+    place = serve.place_of(text, port=1)
+    assert (place.local, place.everywhere) == (local, everywhere)
+
+
+def server(tmp_path: Path, **given: object) -> serve.Server:
+    told: dict[str, object] = {"told": None, "registration": "open", "log_level": "info", **given}
+    return serve.Server(Options(), tmp_path, serve.place_of("127.0.0.1:0", port=0), **told)  # type: ignore[arg-type]
+
+
+def test_each_service_gets_its_own_folder_and_keys(tmp_path: Path) -> None:
+    children = {child.name: list(child.argv) for child in server(tmp_path)._children(tmp_path / "run")}
+    assert {name: argv[1:4] for name, argv in children.items()} == {
+        "store": ["-P", "-m", "store_worker"],
+        "auth": ["-P", "-m", "auth_service"],
+        "broker": ["-P", "-m", "broker"],
+    }
+    for name, argv in children.items():
+        assert f"--keys={tmp_path}/keys/{name}" in argv
+        assert f"--data={tmp_path}/{name}" in argv
+    assert f"--store=ipc://{tmp_path}/run/store.sock" in children["broker"]
+    assert f"--listen=ipc://{tmp_path}/run/store.sock" in children["store"]
+    assert f"--broker=ipc://{tmp_path}/run/confirms.sock" in children["store"]
+    assert f"--broker=ipc://{tmp_path}/run/workers.sock" in children["auth"]
+
+
+def test_what_others_are_told_goes_to_the_broker(tmp_path: Path) -> None:
+    told = server(tmp_path, told=serve.Place(host="chat.example.org", port=0), registration="closed")
+    argv = list(told._children(tmp_path)[-1].argv)
+    assert "--advertise=chat.example.org" in argv
+    assert "--registration=closed" in argv
+
+
+def test_a_restarted_broker_gets_the_port_that_the_first_one_got(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the address is told once: clients know no other."""
+    one = server(tmp_path)
+    assert one._args_for("broker") == ["--listen=tcp://127.0.0.1:0"]
+    address = "chat://127.0.0.1:4321/" + "A" * 43
+    one._on_note("broker", {"ready": False})
+    assert one._args_for("broker") == ["--listen=tcp://127.0.0.1:0"]
+    for _ in range(2):
+        one._on_note("broker", {"ready": True, "endpoint": "tcp://127.0.0.1:4321", "address": address})
+    assert one._args_for("broker") == ["--listen=tcp://127.0.0.1:4321"]
+    assert one._args_for("store") == []
+    assert capsys.readouterr().out == f"{address}\n"
+    assert (tmp_path / "address").read_text() == f"{address}\n"
+    assert (home / "state" / "address").read_text() == f"{address}\n"
+    one._withdraw()
+    assert not (tmp_path / "address").exists()
+    assert not (home / "state" / "address").exists()
+
+
+def test_sockets_lie_in_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "DIRECTORY_BYTES_MAX", 1000)
+    monkeypatch.setattr(serve, "private_ipc_dir", lambda path: path)
+    with serve._sockets(tmp_path) as run:
+        assert run == tmp_path / "run"
+
+
+def test_where_the_datas_path_is_too_long_sockets_lie_in_a_short_one_which_is_removed(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 80)
+    with serve._sockets(long) as run:
+        assert run.stat().st_mode & 0o777 == 0o700
+        assert long not in run.parents
+    assert not run.exists()
+
+
+def test_a_data_directory_in_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from client_cli.main import cli
+    from runtime.supervisor import take_lock
+
+    monkeypatch.setattr(serve, "LOCK_WAIT_S", 0.0)
+    lock = take_lock(tmp_path / "lock")
+    result = CliRunner().invoke(cli, ["serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0"], prog_name="chat")
+    assert result.exit_code == 1
+    assert "is in use by the server" in result.stderr
+    assert "what is stored is untouched" in result.stderr
+    assert lock
+
+
+def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from client_cli.main import cli
+
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(cli, ["serve", "--data", str(tmp_path / "file" / "data")], prog_name="chat")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert str(tmp_path / "file") in result.stderr
