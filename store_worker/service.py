@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-import zmq
-
 from restante.wire import codec, limits
 from restante.wire.errors import RemoteProtocolError
 from restante.wire.store_link import CountMailbox, Failed, Query, Reading, ReadPage, ReadStatus
@@ -83,36 +81,37 @@ class BrokerInlet:
 
 
 class Service:
-    """One running store."""
+    """One running store. The journal is the caller's."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        context: zmq.Context[Socket],
-        clock: WallClock = wall_clock,
-    ) -> None:
+    def __init__(self, settings: Settings, journal: Journal, clock: WallClock = wall_clock) -> None:
+        """Begin to listen. Raises SetupError and JournalError, and then leaves nothing behind."""
         self._settings = settings
         self._journal = journal
-        self._context = context
         self._clock = clock
-        self._keys = keys.load_or_make(settings.keys)
         self._log = get_logger()
         self._notifier = Notifier(settings.notify_fd)
-        self._ways: dict[str, Socket] = {}
+        self._keys = keys.load_or_make(settings.keys)
         self._client = self._identity()
         started = journal.start()
-        self._pull = sockets.pull(context, frame_bytes_max=limits.LINK_FRAME_BYTES_MAX)
-        self.endpoint = sockets.bind(self._pull, settings.listen, sockets.Server(self._keys, BROKERS))
+        self._context = sockets.make_context()
+        self._zap = Zap(self._context, {BROKERS: Enrolled(settings.keys, "broker")})
+        self._ways: dict[str, Socket] = {}
+        pull = sockets.pull(self._context, frame_bytes_max=limits.LINK_FRAME_BYTES_MAX)
         self._loop: Loop[Event, Action] = Loop(
             Store(started),
-            [BrokerInlet(self._pull)],
+            [BrokerInlet(pull)],
             self._perform,
             due=Due(),
             drained=Drained(),
             stop=StopRequested(),
             lifeline=settings.lifeline_fd,
         )
+        self._zap.start()
+        try:
+            self.endpoint = sockets.bind(pull, settings.listen, sockets.Server(self._keys, BROKERS))
+        except BaseException:
+            self.close()
+            raise
         self._log.info("listening", endpoint=self.endpoint, epoch=started.epoch, high=started.high)
 
     def run(self) -> bool:
@@ -126,10 +125,8 @@ class Service:
     def close(self, *, linger_ms: int = 0) -> None:
         """Free every socket, giving the last confirmations so long to get out."""
         self._loop.close()
-        self._pull.close(0)
-        for way in self._ways.values():
-            way.close(linger_ms)
-        self._ways.clear()
+        self._zap.stop()
+        self._context.destroy(linger=linger_ms)
 
     # --- performing ---------------------------------------------------------------------------------------
 
@@ -197,16 +194,11 @@ class Service:
 
 @contextmanager
 def running(settings: Settings, journal: Journal) -> Iterator[Service]:
-    """A store with its context and its ZAP handler, which all end with it. The journal is the caller's."""
-    context = sockets.make_context()
+    """A store that is closed at the end: with time for its last confirmations if it ended well, at once if not."""
+    service = Service(settings, journal)
     linger_ms = 0
     try:
-        with Zap(context, {BROKERS: Enrolled(settings.keys, "broker")}):
-            service = Service(settings, journal, context)
-            try:
-                yield service
-                linger_ms = LINGER_MS
-            finally:
-                service.close(linger_ms=linger_ms)
+        yield service
+        linger_ms = LINGER_MS
     finally:
-        context.term()
+        service.close(linger_ms=linger_ms)
