@@ -44,6 +44,7 @@ from runtime.errors import SetupError
 from runtime.lifeline import Notifier
 from runtime.logging import get_logger
 from runtime.loop import Loop
+from runtime.pulse import pulse_at
 from runtime.sockets import Socket
 
 DATABASE: Final = "accounts.db"
@@ -95,6 +96,7 @@ class Service:
             due=Due(),
             stop=Stopped(),
             lifeline=settings.lifeline_fd,
+            pulse=pulse_at(settings.pulse),
         )
 
     def run(self) -> bool:

@@ -48,6 +48,7 @@ from runtime.errors import SetupError
 from runtime.lifeline import Notifier
 from runtime.logging import get_logger
 from runtime.loop import Loop
+from runtime.pulse import pulse_at
 from runtime.sockets import Socket
 from runtime.zap import Enrolled, Rule, Zap, anyone
 
@@ -139,6 +140,7 @@ class Service:
             drained=Drained(),
             stop=StopRequested(),
             lifeline=settings.lifeline_fd,
+            pulse=pulse_at(settings.pulse),
         )
 
     def run(self) -> str:

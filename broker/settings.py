@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sessions_max: Annotated[int, Meta(ge=1, le=1_000_000, description="sessions at a time")] = SESSIONS_MAX
     lifeline_fd: Annotated[int | None, Meta(description="descriptor whose end of file means: stop")] = None
     notify_fd: Annotated[int | None, Meta(description="descriptor on which to report to a supervisor")] = None
+    pulse: Annotated[Path | None, Meta(description="file touched while the loop turns, for health checks")] = None
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
 
     @property

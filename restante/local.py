@@ -12,36 +12,35 @@ from typing import Final
 
 from restante.files import write_private
 from restante.places import user_state
-from restante.wire.address import Address, parse_address
+from restante.wire.address import Address, Announcement, parse_announcement
 
 FILE: Final = "address"
 SYSTEM_FILE: Final = Path("/run/restante/address")
 
 
-def announce(address: Address | str, *, folder: Path | None = None) -> Path:
-    """Leave an address for this user's clients; gives the file's path. Raises ValueError, OSError."""
-    if isinstance(address, str):
-        address = parse_address(address)
+def announce(here: Address, public: Address, *, folder: Path | None = None) -> Path:
+    """Leave a server's addresses for this user's clients; gives the file's path. Raises OSError."""
     path = (folder or user_state()) / FILE
-    write_private(path, f"{address}\n".encode())
+    write_private(path, str(Announcement(here=here, public=public)).encode())
     return path
 
 
-def withdraw(address: Address | str, *, folder: Path | None = None) -> None:
+def withdraw(here: Address, *, folder: Path | None = None) -> None:
     """Take back what `announce` left, unless another server has announced itself since. Raises OSError."""
     path = (folder or user_state()) / FILE
+    announcement = _read(path)
+    if announcement is not None and announcement.here == here:
+        path.unlink(missing_ok=True)
+
+
+def find_local() -> Announcement | None:
+    """What a server on this machine announced: the user's own, else the machine's; None if there is none."""
+    return _read(user_state() / FILE) or _read(SYSTEM_FILE)
+
+
+def _read(path: Path) -> Announcement | None:
+    """The announcement at a place; None if it is not there, not ours to read, or half a file of somebody else's."""
     try:
-        if path.read_text("utf-8").strip() == str(address):
-            path.unlink()
-    except (FileNotFoundError, UnicodeDecodeError):
-        return
-
-
-def find_local() -> Address | None:
-    """The address of a server on this machine: the user's own, else the machine's; None if none was announced."""
-    for path in (user_state() / FILE, SYSTEM_FILE):
-        try:
-            return parse_address(path.read_text("utf-8"))
-        except (OSError, ValueError):  # not there, not ours to read, or half a file of somebody else's
-            continue
-    return None
+        return parse_announcement(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -121,15 +121,22 @@ def _variable(name: str) -> str | None:
 
 
 def _address(explicit: str | None, profile: Profile | None, files: list[ConfigFile]) -> Address | None:
-    text = _first(explicit, profile.address if profile else None, *(file.address for file in files))
-    if text is not None:
-        try:
-            return parse_address(text)
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
     from restante.local import find_local
 
-    return find_local()
+    text = _first(explicit, profile.address if profile else None, *(file.address for file in files))
+    if text is None:
+        announced = find_local()
+        return None if announced is None else announced.here
+    try:
+        address = parse_address(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    if explicit is None:
+        # A profile remembers where its server was. If that server is beside us it says itself where it is now.
+        announced = find_local()
+        if announced is not None and announced.here.key == address.key:
+            return announced.here
+    return address
 
 
 def _same_server(profile: Profile, address: Address | None) -> bool:

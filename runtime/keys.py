@@ -9,6 +9,7 @@ the three directories of a deployment, and never overwrites a key.
 
     python -P -m runtime.keys make DIR
     python -P -m runtime.keys make --broker DIR --auth DIR --store DIR
+        --announce FILE --here broker:5570 --public chat.example.org:5570
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import msgspec
 import zmq
 import zmq.utils.z85 as z85
 
+from restante.wire.address import Address, Announcement, parse_address
 from runtime.errors import SetupError
 
 #: Who needs whose public key: workers connect to the broker, the broker admits workers and pushes to the
@@ -226,6 +228,13 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _address(place: str | None, key: bytes) -> Address:
+    host, _, port = (place or "").rpartition(":")
+    if not host or not port.isdigit():
+        raise SetupError(f"{place!r} is not HOST:PORT; --announce needs one for --here and one for --public.")
+    return parse_address(str(Address(host=host, port=int(port), key=key)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make keys as the command line says; return the exit code."""
     parser = argparse.ArgumentParser(prog="runtime.keys", description="Make the services' CURVE keys, once.")
@@ -233,13 +242,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     make.add_argument("root", nargs="?", type=Path, metavar="DIR", help="make DIR/broker, DIR/auth, DIR/store")
     for role in PEERS:
         make.add_argument(f"--{role}", type=Path, metavar="DIR", help=f"the {role}'s key directory")
+    make.add_argument("--announce", type=Path, metavar="FILE", help="write the broker's addresses there, for clients")
+    make.add_argument("--here", metavar="HOST:PORT", help="how clients beside it reach the broker")
+    make.add_argument("--public", metavar="HOST:PORT", help="how others do")
     given = parser.parse_args(argv)
     directories = {role: getattr(given, role) for role in PEERS if getattr(given, role) is not None}
     if bool(given.root) == bool(directories):
         make.error("give either one DIR for all, or --broker, --auth and --store")
     try:
         pairs = make_all(given.root or directories)
-    except (SetupError, OSError) as error:
+        if given.announce is not None:
+            key = z85.decode(pairs["broker"].public)
+            announcement = Announcement(here=_address(given.here, key), public=_address(given.public, key))
+            write_durably(given.announce, str(announcement), 0o644)
+    except (SetupError, OSError, ValueError) as error:
         sys.stderr.write(f"keys: {error}\n")
         return 1
     for role, pair in pairs.items():

@@ -34,6 +34,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import zmq
 
+from runtime.pulse import Pulse
+
 E = TypeVar("E")
 A = TypeVar("A")
 E_co = TypeVar("E_co", covariant=True)
@@ -86,7 +88,7 @@ class Loop(Generic[E, A]):
 
     ``perform`` does one action and returns the events that came of it, usually none. It never blocks.
     ``grace_s`` is how long a stop may take. ``lifeline`` is an inherited descriptor whose end of file
-    means: stop.
+    means: stop. ``pulse`` is shown at every turn, and makes the loop turn for it alone.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Loop(Generic[E, A]):
         clock: Callable[[], float] = time.monotonic,
         grace_s: float = 10.0,
         lifeline: int | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._core = core
         self._perform = perform
@@ -114,6 +117,7 @@ class Loop(Generic[E, A]):
         self._wake_reader, self._wake_writer = _pipe()
         self._wake_lock = threading.Lock()
         self._poller.register(self._wake_reader, zmq.POLLIN)
+        self._pulse = pulse
         self._lifeline = lifeline
         if lifeline is not None:
             os.set_inheritable(lifeline, False)
@@ -186,6 +190,8 @@ class Loop(Generic[E, A]):
         if handled and self._drained is not None:
             self._step(self._drained)
         self._fire(more)
+        if self._pulse is not None:
+            self._pulse.beat(self._clock())
 
     # ── inside a turn ──
 
@@ -195,6 +201,8 @@ class Loop(Generic[E, A]):
         if self._postponed:
             return LATE_POLL_MS
         deadline = self._deadline()
+        if self._pulse is not None and (deadline is None or deadline > self._pulse.beat_at):
+            deadline = self._pulse.beat_at
         if deadline is None:
             return None
         wait_s = deadline - self._clock()

@@ -9,7 +9,7 @@ age of this file answers for the loop itself::
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -22,23 +22,25 @@ SILENCE_S_MAX = 10.0
 
 
 class Pulse:
-    """Touches `path`, at most every BEAT_S; with None it does nothing."""
+    """Touches `path`, at most every BEAT_S."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._beat_at = 0.0
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the loop has to wake for it."""
-        return self._path is not None
+        self.beat_at = 0.0
+        """When the next touch is due."""
 
     def beat(self, now: float) -> None:
-        """The loop turns. `now` is monotonic seconds. Raises OSError if the file can't be written."""
-        if self._path is not None and now >= self._beat_at:
-            self._beat_at = now + BEAT_S
+        """The loop turns, at monotonic `now`. A full disk stops a pulse, and no service."""
+        if now < self.beat_at:
+            return
+        self.beat_at = now + BEAT_S
+        with contextlib.suppress(OSError):
             self._path.touch(mode=0o644)
-            os.utime(self._path)
+
+
+def pulse_at(path: Path | None) -> Pulse | None:
+    """A pulse, where a place for it was given."""
+    return None if path is None else Pulse(path)
 
 
 def age_s(path: Path) -> float | None:

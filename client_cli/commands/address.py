@@ -19,10 +19,18 @@ Examples:
 )
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Print the address of the server in use. It holds the server's public key, and no secret."""
+    """Print the address to hand to others. It holds the server's public key, and no secret.
+
+    A server on this machine says itself by which name others reach it (`chat serve --advertise`).
+    """
+    from restante.local import find_local
+
     options = options_of(ctx)
     address = options.settings().address
     assert address is not None
+    announced = find_local()
+    if announced is not None and announced.here == address:
+        address = announced.public
     if options.json:
         from client_cli.render import json_line
 

@@ -28,6 +28,7 @@ from client_cli import exits
 from client_cli.options import ChatCommand, Options, options_of
 from client_cli.output import Output
 from restante.files import write_private
+from restante.wire.address import Address, parse_address
 from restante.wire.limits import PORT_DEFAULT
 from runtime import keys, logging
 from runtime.errors import SetupError
@@ -226,21 +227,27 @@ class Server:
         from restante.local import announce
 
         self._address = address
+        public = parse_address(address)
         write_private(self._data / "address", f"{address}\n".encode())
         try:
-            announce(address)
+            announce(self._here(public), public)
         except OSError as error:
             self._options.say(f"Clients here must be told the address: it can't be announced ({error}).")
         # Whoever started us may read the first line and close the pipe: that is no reason to stop serving.
         with contextlib.suppress(BrokenPipeError):
             Output().write(f"{address}\n")
 
+    def _here(self, public: Address) -> Address:
+        """How clients on this machine reach it, whatever others are told."""
+        host = "127.0.0.1" if self._place.everywhere else self._place.host
+        return Address(host=host, port=self._place.port, key=public.key)
+
     def _withdraw(self) -> None:
         from restante.local import withdraw
 
         if self._address:
             with contextlib.suppress(OSError):
-                withdraw(self._address)
+                withdraw(self._here(parse_address(self._address)))
                 (self._data / "address").unlink(missing_ok=True)
 
 

@@ -2,6 +2,9 @@
 
 One string holds all that a client must know, the broker's CURVE public key included, and no character that a shell
 would touch: the key's 32 bytes are written in base64url without padding (RFC 4648, section 5), 43 characters.
+
+A server is known to clients beside it by an *announcement*, a file of two lines: the address by which they reach it, and
+the one to hand to others. Behind NAT, in a container, or under a public name these differ.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import base64
 import binascii
 import re
 
-import msgspec
+from msgspec import Struct
 
 from restante.wire.limits import PORT_DEFAULT
 
@@ -19,7 +22,7 @@ _FORM = re.compile(
 )
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(Struct, frozen=True):
     """Where a broker is and which key it holds."""
 
     host: str
@@ -53,3 +56,23 @@ def parse_address(text: str) -> Address:
     except binascii.Error as error:  # pragma: no cover - the pattern admits only base64url
         raise ValueError(f"the key in {text!r} is not base64url: {error}") from error
     return Address(host=form["host"], port=port, key=key)
+
+
+class Announcement(Struct, frozen=True):
+    """What a server tells the clients beside it."""
+
+    here: Address
+    """How they reach it."""
+    public: Address
+    """How others do."""
+
+    def __str__(self) -> str:
+        return f"{self.here}\n{self.public}\n"
+
+
+def parse_announcement(text: str) -> Announcement:
+    """The announcement a file holds; one line alone serves both. Raises ValueError as `parse_address` does."""
+    lines = text.split()
+    if not 1 <= len(lines) <= 2:
+        raise ValueError(f"an announcement has two lines, this one has {len(lines)}")
+    return Announcement(here=parse_address(lines[0]), public=parse_address(lines[-1]))
