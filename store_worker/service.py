@@ -20,6 +20,7 @@ from runtime import keys, sockets
 from runtime.lifeline import Notifier
 from runtime.logging import get_logger
 from runtime.loop import Loop
+from runtime.pulse import pulse_at
 from runtime.sockets import Socket
 from runtime.zap import Enrolled, Zap
 from store_worker.core import Store
@@ -105,6 +106,7 @@ class Service:
             drained=Drained(),
             stop=StopRequested(),
             lifeline=settings.lifeline_fd,
+            pulse=pulse_at(settings.pulse),
         )
         self._zap.start()
         try:
