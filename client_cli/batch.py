@@ -35,6 +35,11 @@ FAILURES_SHOWN_MAX: Final = 100
 """Failed lines told one by one to a person; a million of them hide the sentence at the end."""
 
 
+ENDING: Final = (exits.FORBIDDEN, exits.UNKNOWN)
+"""Exits that end a batch: who isn't logged in isn't with the next line either, and a server that could not be reached
+in the time allowed would cost each further line as much time again."""
+
+
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a batch. An unknown key is an error: a mistyped `once` would double messages in silence."""
 
@@ -65,7 +70,6 @@ class Totals(msgspec.Struct):
     accepted: int = 0
     again: int = 0
     failed: int = 0
-    unknown: int = 0
     with_once: int = 0
 
     @property
@@ -182,14 +186,16 @@ class Report:
             self._failed(entry, "broken_line", entry.broken, "not sent")
 
     def outcome(self, outcome: Outcome) -> None:
+        """Tell of an outcome, and of the broken lines before it. Raises Failure for one that ends the batch."""
         self.broken()
         entry = self._ledger.settle(outcome)
         receipt = outcome.receipt
         if receipt is None:
             assert outcome.error is not None
             failure = exits.failure_of(outcome.error)
-            self._ledger.totals.unknown += failure.advice.exit == exits.UNKNOWN
             self._failed(entry, failure.code, failure.text, failure.advice.data)
+            if failure.advice.exit in ENDING:
+                raise failure
         elif self._json is not None:
             self._write(entry, ok=True, id=show_id(receipt.id), seq=receipt.seq, again=receipt.again)
         if self._progress is not None:
@@ -230,24 +236,24 @@ def send_batch(options: Options, path: str) -> int:
             report = Report(options, ledger, progress)
             stopped = _stream(options, file, ledger, report)
     totals = ledger.totals
-    if isinstance(stopped, KeyboardInterrupt):
-        click.echo(_standing(totals, "Interrupted"), err=True)
-        raise stopped
     if stopped is not None:
-        click.echo(_standing(totals, "The batch ended early"), err=True)
-        raise exits.failure_of(stopped)
+        why = "Interrupted" if isinstance(stopped, KeyboardInterrupt) else "The batch ended early"
+        click.echo(_standing(totals, why), err=True)
+        raise stopped
     options.say(_summary(totals))
     return exits.PARTLY if totals.failed else exits.DONE
 
 
-def _stream(options: Options, file: IO[bytes], ledger: Ledger, report: Report) -> ChatError | KeyboardInterrupt | None:
+def _stream(
+    options: Options, file: IO[bytes], ledger: Ledger, report: Report
+) -> ChatError | exits.Failure | OSError | KeyboardInterrupt | None:
     """Send until the lines or the server are at an end; what stopped it, None if nothing did."""
     try:
         with options.connect() as client:
             for outcome in client.send_many(ledger.outgoing(file)):
                 report.outcome(outcome)
             report.broken()
-    except (ChatError, KeyboardInterrupt) as error:
+    except (ChatError, exits.Failure, OSError, KeyboardInterrupt) as error:
         return error
     return None
 
@@ -255,8 +261,7 @@ def _stream(options: Options, file: IO[bytes], ledger: Ledger, report: Report) -
 def _summary(totals: Totals) -> str:
     again = f" ({totals.again:,} of them had been before)" if totals.again else ""
     failed = f", {totals.failed:,} failed" if totals.failed else ""
-    unknown = f" ({totals.unknown:,} of them may be stored all the same)" if totals.unknown else ""
-    return f"{totals.accepted:,} accepted{again}{failed}{unknown}."
+    return f"{totals.accepted:,} accepted{again}{failed}."
 
 
 def _standing(totals: Totals, why: str) -> str:

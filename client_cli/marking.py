@@ -1,4 +1,4 @@
-"""What `chat ack` and `chat unread` share: which messages are meant, and marking them in requests of bounded size."""
+"""What `chat ack` and `chat unread` share: which messages are meant, and what became of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from client_cli.options import Options
 from client_cli.output import Output
 from client_cli.render import count, json_line
 from restante.wire.ids import read_id, show_id
-from restante.wire.limits import ACKS_PER_REQUEST_MAX
 
 if TYPE_CHECKING:
     from client_cli.lastmarked import LastMarked
@@ -46,16 +45,12 @@ def mark(options: Options, marks: Sequence[int | bytes], *, read: bool, last: La
 
     Raises OSError, ChatError; what was marked before stays so, and repeating it is harmless.
     """
-    changed, unknown = 0, []
+    if last is not None:
+        last.note([one for one in marks if isinstance(one, int)], [one for one in marks if isinstance(one, bytes)])
     with options.connect() as client:
-        for start in range(0, len(marks), ACKS_PER_REQUEST_MAX):
-            lot = marks[start : start + ACKS_PER_REQUEST_MAX]
-            if last is not None:
-                last.note([one for one in lot if isinstance(one, int)], [one for one in lot if isinstance(one, bytes)])
-            acked = client.ack(lot, read=read)
-            changed += acked.changed
-            unknown += [str(seq) for seq in acked.unknown_seqs] + [show_id(one) for one in acked.unknown_ids]
-    return _report(options, len(marks), changed, unknown, read)
+        acked = client.ack(marks, read=read)
+    unknown = [str(seq) for seq in acked.unknown_seqs] + [show_id(one) for one in acked.unknown_ids]
+    return _report(options, len(marks), acked.changed, unknown, read)
 
 
 def _report(options: Options, asked: int, changed: int, unknown: list[str], read: bool) -> int:

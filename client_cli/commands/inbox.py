@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -93,7 +93,7 @@ Examples:
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=None,
-    help="Wait so long for a message, where there is none.",
+    help="Where there is none, wait so long for one.",
 )
 @click.option("--format", "form", metavar="TEXT", default=None, help=f"A line each, with {{{'}, {'.join(FIELDS)}}}.")
 @click.option("--raw", is_flag=True, default=False, help="The contents alone, byte for byte, with nothing between.")
@@ -118,6 +118,8 @@ def command(
     options = options_of(ctx)
     if peek and ack:
         raise click.UsageError("--peek marks nothing and --ack marks: give one of them.")
+    if peek and (follow or wait_s is not None):
+        raise click.UsageError("Waiting for what arrives marks it as delivered, and --peek marks nothing: give one.")
     if sum((options.json, form is not None, raw)) > 1:
         raise click.UsageError("--json, --format and --raw are three forms of the same: give one of them.")
     for_people = not (options.json or raw or form is not None)
@@ -131,9 +133,7 @@ def command(
             at_once = 1 if follow else MARKED_AT_ONCE
             marker = Marker(client, output, LastMarked(settings), at_once=at_once)
         shown = 0
-        for message in client.inbox(
-            follow=follow, unread=not all_, sender=sender, limit=limit, peek=peek, wait_s=wait_s
-        ):
+        for message in _arriving(client, Wanted(not all_, sender, limit, peek), follow, wait_s):
             output.write(show(message))
             shown += 1
             if marker is not None:
@@ -142,6 +142,28 @@ def command(
             marker.mark()
     _say_what_was(options, shown, 0 if marker is None else marker.marked, all_)
     return exits.NOTHING_CAME if not shown and wait_s is not None else exits.DONE
+
+
+class Wanted(NamedTuple):
+    """Which messages."""
+
+    unread: bool
+    sender: str
+    limit: int | None
+    peek: bool
+
+
+def _arriving(client: Client, wanted: Wanted, follow: bool, wait_s: float | None) -> Iterator[Message]:
+    """What is there, and with `follow` what arrives; with `wait_s` alone, where nothing is there, the first to come."""
+    if follow:
+        yield from client.inbox(follow=True, wait_s=wait_s, **wanted._asdict())
+        return
+    first = next(there := client.inbox(**wanted._asdict()), None)
+    if first is not None:
+        yield first
+        yield from there
+    elif wait_s is not None:
+        yield from client.inbox(follow=True, wait_s=wait_s, **wanted._replace(limit=1)._asdict())
 
 
 def _show(options: Options, form: str | None, raw: bool, me: str) -> Show:

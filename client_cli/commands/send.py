@@ -176,8 +176,7 @@ def _send(
         except OutcomeUnknown as error:
             _unknown(error.message_id or own_id, once, str(error))
         except KeyboardInterrupt:
-            if own_id is not None:
-                click.echo(f"Whether {show_id(own_id)} was sent is not known. {_find_out(own_id, once)}", err=True)
+            click.echo(f"Whether the message was sent is not known. {_find_out(own_id, once)}", err=True)
             raise
     if options.json:
         from client_cli.render import iso_time, json_line

@@ -11,7 +11,6 @@ from client_cli.options import ChatCommand, Options, options_of
 from client_cli.output import Output
 from client_cli.render import count, escape, iso_time, json_line, local_time
 from restante.wire.ids import read_id, show_id
-from restante.wire.limits import STATUS_IDS_MAX
 
 if TYPE_CHECKING:
     from restante.wire.envelopes import MessageStatus
@@ -72,17 +71,14 @@ def _messages(options: Options, ids: list[bytes]) -> int:
     output = Output()
     missing = 0
     with options.connect() as client:
-        for start in range(0, len(ids), STATUS_IDS_MAX):
-            for status in client.status(ids[start : start + STATUS_IDS_MAX]):
-                missing += not status.seq
-                if options.json:
-                    output.write(json_line(_record(status)))
-                elif status.seq:
-                    output.write(_for_people(status))
-                else:
-                    click.echo(
-                        f"chat: this account has sent no message {show_id(status.id)}: it is not stored", err=True
-                    )
+        for status in client.status(ids):
+            missing += not status.seq
+            if options.json:
+                output.write(json_line(_record(status)))
+            elif status.seq:
+                output.write(_for_people(status))
+            else:
+                click.echo(f"chat: this account has sent no message {show_id(status.id)}: it is not stored", err=True)
     if not missing:
         return exits.DONE
     return exits.REFUSED if missing == len(ids) else exits.PARTLY

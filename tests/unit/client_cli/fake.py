@@ -49,12 +49,14 @@ class FakeClient:
         self.address = ADDRESS
         self.sent: list[Outgoing] = []
         self.mailbox: list[Message] = []
+        self.arriving: list[Message] = []
         self.asked: dict[str, Any] = {}
         self.acked: list[tuple[list[int | bytes], bool]] = []
         self.unknown: set[int | bytes] = set()
         self.names = {"alice", "bob", "eve"}
         self.fails: BaseException | None = None
         self.fails_after = 10**9
+        self.refuses: dict[int, ChatError] = {}
         self.welcome = Welcome(id=1, version=1, server="fake 1", heartbeat_ms=1000, auth=True, store=True)
         self.calls: list[tuple[Any, ...]] = []
 
@@ -116,7 +118,7 @@ class FakeClient:
     def _take(self, outgoing: Outgoing) -> Outcome:
         index = len(self.sent)
         self.sent.append(outgoing)
-        error: ChatError | None = None
+        error = self.refuses.get(index)
         strangers = [name for name in outgoing.to if name not in self.names]
         if strangers:
             error = UnknownRecipient(f"No account is called {strangers[0]!r}.")
@@ -125,8 +127,10 @@ class FakeClient:
         return Outcome(index=index, outgoing=outgoing, id=one_id, receipt=receipt, error=error)
 
     def inbox(self, **asked: Any) -> Iterator[Message]:
-        self.asked = asked
+        self.asked = {"follow": False, "wait_s": None, **asked}
         wanted = [one for one in self.mailbox if not asked["unread"] or one.state != "read"]
+        if self.asked["follow"]:
+            wanted += self.arriving
         yield from wanted[: asked["limit"]]
 
     def ack(self, messages: Iterable[int | bytes], *, read: bool = True) -> Acked:

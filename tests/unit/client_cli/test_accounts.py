@@ -131,6 +131,17 @@ def test_the_address_needs_no_server(chat: Chat, client: FakeClient) -> None:
     assert client.calls == []
 
 
+def test_the_address_is_the_one_that_others_can_use(chat: Chat) -> None:
+    """A server beside us says by which name it is reached from elsewhere."""
+    from restante.local import announce
+    from restante.wire.address import parse_address
+
+    public = ADDRESS.replace("127.0.0.1", "chat.example.org")
+    announce(parse_address(ADDRESS), parse_address(public))
+    assert chat("address").stdout == f"{public}\n"
+    assert chat("address", "--address", OTHER_ADDRESS).stdout == f"{OTHER_ADDRESS}\n"
+
+
 @pytest.mark.parametrize(("auth", "store", "exit_code"), [(True, True, 0), (True, False, 5), (False, True, 5)])
 def test_health_is_0_only_if_all_parts_answer(
     chat: Chat, client: FakeClient, auth: bool, store: bool, exit_code: int

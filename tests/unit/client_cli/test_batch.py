@@ -1,5 +1,6 @@
 """`chat send --batch`: every line has its fate, and a broken one keeps none of the others."""
 
+import errno
 import io
 import json
 import uuid
@@ -128,6 +129,30 @@ def test_a_server_that_goes_leaves_a_statement_and_5(chat: Chat, client: FakeCli
     assert statement.startswith("The batch ended early: 2 accepted, 1 not known, of 3 lines read.")
     assert "the same command can be repeated, and nothing is doubled" in statement
     assert error.startswith("chat: Nobody answers.")
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [("unavailable", 5), ("not_logged_in", 4), ("busy", 5)])
+def test_what_every_further_line_would_meet_ends_the_batch(
+    chat: Chat, client: FakeClient, code: str, exit_code: int
+) -> None:
+    client.refuses = {1: RefusedError.of(code, "It can't be.")}
+    result = chat("send", "--batch", "-", "--json", stdin=lines(GOOD, GOOD, GOOD))
+    assert result.exit_code == exit_code
+    assert len(client.sent) == 2
+    assert [json.loads(line)["ok"] for line in result.stdout.splitlines()] == [True, False]
+    assert "1 accepted, 1 failed, 0 not known, of 2 lines read" in result.stderr
+
+
+def test_a_reader_of_results_who_goes_ends_it_with_a_statement(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("client_cli.output.Output.write", gone)
+    result = chat("send", "--batch", "-", "--json", stdin=lines(GOOD, GOOD))
+    assert result.exit_code == 1
+    assert "The batch ended early: 1 accepted" in result.stderr
 
 
 def test_interrupted_it_says_what_is_accepted_and_whether_it_can_be_repeated(chat: Chat, client: FakeClient) -> None:

@@ -32,9 +32,21 @@ def test_an_empty_inbox_is_0_and_has_no_data(chat: Chat) -> None:
 
 def test_having_waited_in_vain_is_6(chat: Chat, client: FakeClient) -> None:
     assert chat("inbox", "--wait", "0.1").exit_code == 6
-    assert client.asked["wait_s"] == 0.1
+    assert (client.asked["follow"], client.asked["wait_s"]) == (True, 0.1)
+    assert chat("inbox", "--follow", "--wait", "0.1").exit_code == 6
     client.mailbox = [message(1)]
     assert chat("inbox", "--wait", "0.1").exit_code == 0
+    assert client.asked["follow"] is False, "something was there: nobody needs to wait"
+    assert chat("inbox", "--follow", "--wait", "0.1").exit_code == 0
+
+
+def test_who_waits_gets_the_first_to_come(chat: Chat, client: FakeClient) -> None:
+    client.arriving = [message(1, b"first"), message(2, b"second")]
+    result = chat("inbox", "--wait", "9")
+    assert result.exit_code == 0
+    assert "first" in result.stdout
+    assert "second" not in result.stdout
+    assert client.acked == [([1], True)]
 
 
 def test_peek_marks_nothing_not_even_delivered(chat: Chat, client: FakeClient) -> None:
@@ -92,7 +104,10 @@ def test_a_format_names_fields(chat: Chat, client: FakeClient) -> None:
     assert chat("inbox", "--format", "{from.__class__}").stdout == "{from.__class__}\n"
 
 
-@pytest.mark.parametrize("two", [("--peek", "--ack"), ("--json", "--raw"), ("--raw", "--format", "x")])
+@pytest.mark.parametrize(
+    "two",
+    [("--peek", "--ack"), ("--peek", "-f"), ("--peek", "--wait=1"), ("--json", "--raw"), ("--raw", "--format", "x")],
+)
 def test_what_contradicts_itself_is_2(chat: Chat, two: tuple[str, ...]) -> None:
     assert chat("inbox", *two).exit_code == 2
 

@@ -41,11 +41,6 @@ def test_what_the_mailbox_does_not_hold_is_told(
     assert result.stderr.count("this mailbox holds no message") == len(unknown)
 
 
-def test_many_go_in_requests_of_the_size_that_the_server_takes(chat: Chat, client: FakeClient) -> None:
-    chat("ack", "-", stdin="\n".join(map(str, range(1, 10_002))))
-    assert [len(marks) for marks, _ in client.acked] == [10_000, 1]
-
-
 def test_an_ack_too_can_be_taken_back(chat: Chat, client: FakeClient) -> None:
     chat("ack", "17", str(ONE))
     client.acked.clear()

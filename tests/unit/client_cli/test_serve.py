@@ -93,10 +93,19 @@ def test_a_restarted_broker_gets_the_port_that_the_first_one_got(
     assert one._args_for("store") == []
     assert capsys.readouterr().out == f"{address}\n"
     assert (tmp_path / "address").read_text() == f"{address}\n"
-    assert (home / "state" / "address").read_text() == f"{address}\n"
+    assert (home / "state" / "address").read_text() == f"{address}\n" * 2, "here, and what others are told"
     one._withdraw()
     assert not (tmp_path / "address").exists()
     assert not (home / "state" / "address").exists()
+
+
+def test_clients_here_are_not_sent_the_way_that_others_go(tmp_path: Path, home: Path) -> None:
+    one = serve.Server(Options(), tmp_path, serve.place_of("0.0.0.0:4321", port=0), None, "closed", "info")
+    public = "chat://chat.example.org:7/" + "A" * 43
+    one._on_note("broker", {"ready": True, "endpoint": "tcp://0.0.0.0:4321", "address": public})
+    here, others = (home / "state" / "address").read_text().splitlines()
+    assert here == public.replace("chat.example.org:7", "127.0.0.1:4321")
+    assert others == public
 
 
 def test_sockets_lie_in_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
