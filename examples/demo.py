@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -90,19 +91,16 @@ def show_inbox(name: str, env: dict[str, str]) -> list[str]:
         env=env,
         cwd=env["HOME"],
         stdin=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         check=False,
     )
     return [] if done.returncode == 0 else [f"`chat inbox` of {name} ended with {done.returncode}"]
 
 
 def two_people(some: list[Conversation]) -> list[str]:
-    """The two of one conversation whose mailboxes are small enough to be shown here."""
-    messages = [message for one in some for message in one.messages]
-
-    def size(one: Conversation) -> int:
-        return sum(message.reader in one.people for message in messages)
-
-    return people_of([min(some, key=size)])
+    """The two of one conversation whose mailboxes hold about as much as can be shown here."""
+    sizes = Counter(message.reader for one in some for message in one.messages)
+    return people_of([min(some, key=lambda one: sum(abs(sizes[name] - SHOWN) for name in one.people))])
 
 
 def travel(server: LocalServer, some: list[Conversation], started: float) -> int:
