@@ -370,5 +370,5 @@ def _serve_curve(socket: Socket, server: Server | None) -> None:
 
 def _serve_plain(socket: Socket, endpoint: str) -> None:
     """Leave security off. A domain, once set, can't be unset (EINVAL), and it would refuse plain peers."""
-    if socket.getsockopt(zmq.ZAP_DOMAIN).strip(b"\0"):
+    if socket.getsockopt_string(zmq.ZAP_DOMAIN).strip("\0"):
         raise SetupError(f"{endpoint} must be bound before the socket's TCP endpoint.")
