@@ -1,5 +1,456 @@
-"""The asyncio client."""
+"""The asyncio client: the same session, and callers who await.
+
+There is no reader task that a cancelled caller could take a message from (pyzmq#1925): the event loop tells when the
+socket may have something, and then, and after every action of ours, it is drained without waiting, outside anybody's
+coroutine. Callers await futures. ZeroMQ's descriptors are edge-triggered, hence the second look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from itertools import islice
+from types import TracebackType
+from typing import Self, TypeVar
+
+from restante import calls
+from restante.calls import Call, Mark
+from restante.driver import Driver, Reading, Sending, Waiter, outcome_of
+from restante.messages import AsyncMessage, AsyncPageOf, Outcome, Outgoing, Receipt
+from restante.settings import read_settings
+from restante.wire import limits
+from restante.wire.envelopes import (
+    Account,
+    Acked,
+    Entry,
+    LoggedIn,
+    MessageStatus,
+    Registered,
+    ToClient,
+    TokenInfo,
+    Welcome,
+)  # fmt: skip
+from restante.wire.errors import BadRequest, ChatError
+
+T = TypeVar("T")
+
+__all__ = ["AsyncClient"]
 
 
 class AsyncClient:
-    """As `restante.client.Client`, with `await`."""
+    """As `restante.Client`, method by method, with `await`; see there. An async context manager.
+
+    It belongs to the event loop that first used it; any number of its tasks may use it at once. A call that is
+    cancelled may have happened, as one that is interrupted may; nothing else is lost with it.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        profile: str | None = None,
+        token: bytes | str | None = None,
+        timeout_s: float | None = None,
+        client_name: str = "restante-python-asyncio",
+    ) -> None:
+        settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
+        self._driver = Driver(settings, client_name, closing=self._unwatch)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: tuple[int, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._look_due = False
+        self._room: deque[asyncio.Future[None]] = deque()
+        """Who waits for a place among the unsettled, in the order they came."""
+        self._submitted: set[asyncio.Future[Receipt]] = set()
+
+    # --- who and where ------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """The server's address."""
+        return str(self._driver.address)
+
+    @property
+    def account(self) -> int | None:
+        """The account's number, once it is known: after the first call that needs an account."""
+        identity = self._driver.session.identity
+        return None if identity is None else identity.account
+
+    @property
+    def name(self) -> str | None:
+        """The account's name, likewise."""
+        identity = self._driver.session.identity
+        return None if identity is None else identity.name
+
+    @property
+    def token(self) -> bytes | None:
+        """The token that this client logs in with: as given, or as the last `login` or `passwd` brought it."""
+        return self._driver.session.token
+
+    # --- accounts -----------------------------------------------------------------------------------------
+
+    async def hello(self) -> Welcome:
+        """Greet the server on a new connection: its version, and which of its parts are ready. Needs no account."""
+        return await self._call(calls.hello())
+
+    async def register(self, name: str, password: str, *, display_name: str = "") -> Registered:
+        """Make an account; it does not log in. Raises BadName, BadPassword, NameTaken, RegistrationClosed."""
+        return await self._call(calls.register(self._driver.new_id(), name, password, display_name))
+
+    async def login(self, name: str, password: str, *, device: str = "") -> LoggedIn:
+        """Log in; the client then holds the new token. Raises WrongCredentials, RateLimited."""
+        return await self._call(calls.login(self._driver.new_id(), name, password, device))
+
+    async def logout(self) -> None:
+        """End the token that this client holds, and every session on it."""
+        await self._call(calls.logout(self._driver.new_id()))
+
+    async def passwd(self, old: str, new: str) -> LoggedIn:
+        """Change the password. Every token of the account ends; the client then holds a new one."""
+        return await self._call(calls.passwd(self._driver.new_id(), old, new))
+
+    async def tokens(self) -> list[TokenInfo]:
+        """The account's tokens, oldest first."""
+        return await self._call(calls.tokens())
+
+    async def revoke(self, token_id: int) -> None:
+        """End one of the account's tokens, and every session on it. Raises UnknownToken."""
+        await self._call(calls.revoke(self._driver.new_id(), token_id))
+
+    async def lookup(self, names: Iterable[str]) -> list[str]:
+        """Those of these names that have an account, in the order given. Raises RateLimited."""
+        lots = calls.in_lots(calls.check_names(names), limits.NAMES_PER_LOOKUP_MAX)
+        return [name for lot in lots for name in await self._call(calls.lookup(lot))]
+
+    async def overview(self) -> Account:
+        """This session's account, and how much is unread."""
+        return await self._call(calls.overview())
+
+    # --- sending ------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        to: str | Iterable[str],
+        body: str | bytes,
+        *,
+        once: str | None = None,
+        content_type: str | None = None,
+        reply_to: bytes | None = None,
+        id: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Receipt:
+        """Send a message to one name or several; on disk when this returns. Sends at once travel together."""
+        outgoing = Outgoing(to, body, once, content_type, reply_to, id)
+        sending = await self._submit(outgoing, 0, self._driver.deadline(timeout_s))
+        await self._wait(sending)
+        return sending.stored()
+
+    async def submit(
+        self,
+        to: str | Iterable[str],
+        body: str | bytes,
+        *,
+        once: str | None = None,
+        content_type: str | None = None,
+        reply_to: bytes | None = None,
+        id: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> asyncio.Future[Receipt]:
+        """Send a message without awaiting its receipt: the future has it; `flush` waits for all.
+
+        It waits only while UNSETTLED_MAX messages are on their way. Raises nothing that is about the message.
+        """
+        outgoing = Outgoing(to, body, once, content_type, reply_to, id)
+        sending = await self._submit(outgoing, 0, self._driver.deadline(timeout_s))
+        future: asyncio.Future[Receipt] = self._own_loop().create_future()
+        self._submitted.add(future)
+        future.add_done_callback(self._forget_stored)
+        sending.on_done(lambda: _settle(future, sending))
+        return future
+
+    async def flush(self) -> None:
+        """Wait until all that was submitted is settled. Raises the first error there is, of those not yet raised."""
+        futures, self._submitted = list(self._submitted), set()
+        if futures:
+            await asyncio.wait(futures)
+        errors = [future.exception() for future in futures if not future.cancelled()]
+        first = next((error for error in errors if error is not None), None)
+        if first is not None:
+            raise first
+
+    async def send_many(
+        self, messages: Iterable[Outgoing] | AsyncIterable[Outgoing], *, timeout_s: float | None = None
+    ) -> AsyncIterator[Outcome]:
+        """Send messages, taking them as there is room for them; gives the outcome of each, in their order."""
+        waiting: deque[Sending] = deque()
+        arrived = asyncio.Event()
+        taking = asyncio.ensure_future(self._take(messages, timeout_s, waiting, arrived))
+        taking.add_done_callback(lambda _: arrived.set())
+        try:
+            while waiting or not taking.done():
+                if not waiting:
+                    arrived.clear()
+                    await arrived.wait()
+                    continue
+                await self._wait(waiting[0])
+                yield outcome_of(waiting.popleft())
+            taking.result()  # what its own input raised
+        finally:
+            taking.cancel()
+            for sending in waiting:  # the caller wants no more
+                self._driver.abandon(sending)
+
+    async def _take(
+        self,
+        messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
+        timeout_s: float | None,
+        waiting: deque[Sending],
+        arrived: asyncio.Event,
+    ) -> None:
+        index = 0
+        async for outgoing in _one_by_one(messages):
+            waiting.append(await self._submit(outgoing, index, self._driver.deadline(timeout_s)))
+            arrived.set()
+            index += 1
+
+    async def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
+        if self._driver.full or self._room:
+            await self._some_room()
+        if outgoing.once is not None and self._driver.session.identity is None:
+            try:
+                await self._call(calls.join(), deadline)
+            except ChatError as error:
+                return Sending(outgoing=outgoing, index=index, done=True, error=error)
+        return self._do(lambda: self._driver.submit(outgoing, index, deadline))
+
+    async def _some_room(self) -> None:
+        future: asyncio.Future[None] = self._own_loop().create_future()
+        self._room.append(future)
+        try:
+            await future
+        finally:
+            self._room.remove(future)
+
+    def _forget_stored(self, future: asyncio.Future[Receipt]) -> None:
+        """What went well needs no flush; what failed is kept for it, so that it is not silent."""
+        if future.cancelled() or future.exception() is None:
+            self._submitted.discard(future)
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    async def fetch(
+        self,
+        after: int = 0,
+        *,
+        limit: int = 100,
+        unread: bool = True,
+        sender: str = "",
+        peek: bool = False,
+        history: bytes | None = None,
+    ) -> AsyncPageOf:
+        """A page of the mailbox, oldest first, behind the place `after`. Nothing is acknowledged."""
+        page, rows = await self._call(
+            calls.fetch(after, limit=limit, unread=unread, sender=sender, peek=peek, history=history)
+        )
+        return AsyncPageOf([self._message(*row) for row in rows], page.through, page.more, page.history)
+
+    async def inbox(
+        self,
+        *,
+        follow: bool = False,
+        unread: bool = True,
+        sender: str = "",
+        limit: int | None = None,
+        peek: bool = False,
+        wait_s: float | None = None,
+    ) -> AsyncIterator[AsyncMessage]:
+        """The mailbox's messages, oldest first, then with `follow` what arrives; nothing is acknowledged by it."""
+        if follow and peek:
+            raise BadRequest("following marks messages as delivered: it can't peek")
+        left = limit
+        page = calls.INBOX_PAGE if limit is None else max(1, min(limit, calls.INBOX_PAGE))
+        async with aclosing(self._read(follow, page, unread, sender, peek, wait_s)) as found:
+            while left is None or left > 0:
+                try:
+                    message = await anext(found)
+                except StopAsyncIteration:
+                    return
+                left = None if left is None else left - 1
+                yield message
+
+    async def ack(self, messages: Mark | Iterable[Mark], *, read: bool = True) -> Acked:
+        """Mark messages read, or unread again. On disk when this returns. What tasks ask at once travels together,
+        and then `changed` may count others' messages too.
+        """
+        deadline = self._driver.deadline(None)
+        total = Acked(id=1)
+        for seqs, ids in calls.sort_marks(messages):
+            waiter = self._do(lambda: self._driver.ask_ack(seqs, ids, read, deadline))  # noqa: B023 - called at once
+            total = calls.add_acked(total, calls.read_acked(*await self._answer(waiter)))
+        return total
+
+    async def status(self, ids: Iterable[bytes]) -> list[MessageStatus]:
+        """How far messages have come that this account sent, in the order asked."""
+        lots = calls.in_lots(ids, limits.STATUS_IDS_MAX)
+        return [each for lot in lots for each in await self._call(calls.status(lot))]
+
+    async def _read(
+        self, follow: bool, page: int, unread: bool, sender: str, peek: bool, wait_s: float | None
+    ) -> AsyncGenerator[AsyncMessage, None]:
+        after, more, history = 0, not (follow and unread), None
+        while more:
+            found = await self.fetch(after, limit=page, unread=unread, sender=sender, peek=peek, history=history)
+            for message in found.messages:
+                yield message
+            after, more, history = found.through, found.more, found.history
+        if follow:
+            await self._call(calls.join())  # who can't be reached now is told so, not waited for
+            reading = self._do(lambda: self._driver.follow(sender, after))
+            try:
+                while await self._next(reading, None if wait_s is None else time.monotonic() + wait_s):
+                    yield self._message(*reading.take())
+            finally:
+                self._do(lambda: self._driver.unfollow(reading))
+
+    async def _next(self, reading: Reading, until: float | None) -> bool:
+        """Wait for a subscription's next message; False if none came in time."""
+        while not reading.waiting:
+            consumed = reading.consumed()
+            if consumed is not None:
+                self._do(lambda: self._driver.feed(consumed))  # noqa: B023 - called at once
+            if reading.error is not None:
+                raise reading.error
+            future: asyncio.Future[None] = self._own_loop().create_future()
+            reading.notify = lambda: _wake(future)  # noqa: B023 - replaced with the future
+            if reading.waiting:
+                break
+            done, _ = await asyncio.wait([future], timeout=None if until is None else until - time.monotonic())
+            if not done:
+                return False
+        return True
+
+    def _message(self, entry: Entry, content: bytes) -> AsyncMessage:
+        return AsyncMessage(client=self, **calls.fields_of(entry, content))
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    async def _call(self, call: Call[T], deadline: float | None = None) -> T:
+        driver = self._driver
+        until = driver.deadline(None) if deadline is None else deadline
+        waiter = self._do(lambda: driver.ask(call.header, until))
+        return call.read(*await self._answer(waiter))
+
+    async def _answer(self, waiter: Waiter) -> tuple[ToClient, bytes]:
+        await self._wait(waiter)
+        return waiter.answered()
+
+    async def _wait(self, waiter: Waiter) -> None:
+        if waiter.done:
+            return
+        future: asyncio.Future[None] = self._own_loop().create_future()
+        waiter.on_done(lambda: _wake(future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._driver.abandon(waiter)
+            raise
+
+    # --- the event loop -----------------------------------------------------------------------------------
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def _do(self, act: Callable[[], T]) -> T:
+        """Do something to the driver, and see to it that what comes of it is noticed."""
+        self._own_loop()
+        result = act()
+        self._look_soon()
+        return result
+
+    def _look_soon(self) -> None:
+        """Look once more in the loop's next turn: sending may have swallowed the descriptor's edge."""
+        if not self._look_due and self._loop is not None and not self._driver.closed:
+            self._look_due = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Take in what has come, and what time has brought."""
+        self._look_due = False
+        if self._driver.closed:
+            return
+        if self._driver.drain():
+            self._look_soon()  # there may be more, and what was sent for it hides the edge
+        self._watch()
+        for future in islice(self._room, self._driver.room):
+            _wake(future)
+
+    def _watch(self) -> None:
+        """Hear of what comes next: the descriptors' edges, and the session's deadline."""
+        assert self._loop is not None, "whoever looks has a loop"
+        if not self._watched:
+            self._watched = self._driver.link.descriptors
+            for descriptor in self._watched:
+                self._loop.add_reader(descriptor, self._look)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._driver.session.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._look)
+
+    def _unwatch(self) -> None:
+        """The descriptors are about to go."""
+        watched, self._watched = self._watched, ()
+        if self._loop is not None and not self._loop.is_closed():
+            for descriptor in watched:
+                self._loop.remove_reader(descriptor)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End it, at once: what was submitted and isn't settled fails. `flush` before, to wait for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._driver.close()
+        for future in self._room:
+            _wake(future)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self.flush()
+        finally:
+            await self.close()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _settle(future: asyncio.Future[Receipt], sending: Sending) -> None:
+    if future.done():
+        return  # cancelled by whoever waited
+    if sending.error is not None:
+        future.set_exception(sending.error)
+    else:
+        future.set_result(sending.stored())
+
+
+async def _one_by_one(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:
+    if isinstance(messages, AsyncIterable):
+        async for message in messages:
+            yield message
+    else:
+        for message in messages:
+            yield message

@@ -85,9 +85,12 @@ class Asks:
         self._timers: list[tuple[float, int, Ask]] = []
         self._count = itertools.count()
         self._by_ticket: dict[int, Ask] = {}
+        self.wanted = 0
+        """How many are not at their end, and do not end with the connection: a reason to be connected."""
 
     def add(self, ask: Ask, *, held: bool = False) -> None:
         """Take a request; one that is `held` is never transmitted, and ended by `end` or by its deadline."""
+        self.wanted += not ask.per_connection
         if ask.ticket:
             self._by_ticket[ask.ticket] = ask
         if ask.deadline < math.inf:
@@ -193,7 +196,7 @@ class Asks:
         """Tell whoever asked, once."""
         if ask.state == DONE:
             return
-        ask.state = DONE
+        self._finish(ask)
         self._by_ticket.pop(ask.ticket, None)
         ask.settled(ask, outcome, body, now, actions)
 
@@ -208,8 +211,12 @@ class Asks:
         ask = self._by_ticket.pop(ticket, None)
         if ask is None:
             return False
-        ask.state = DONE
+        self._finish(ask)
         return True
+
+    def _finish(self, ask: Ask) -> None:
+        ask.state = DONE
+        self.wanted -= not ask.per_connection
 
 
 def _expired(ask: Ask) -> ChatError | None:

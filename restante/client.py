@@ -17,11 +17,10 @@ from typing import Final, Self, TypeVar
 from restante import calls
 from restante.attendance import attended
 from restante.calls import Call, Mark
-from restante.driver import Driver, Reading, Sending, Waiter
+from restante.driver import Driver, Reading, Sending, Waiter, outcome_of
 from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
 from restante.settings import read_settings
 from restante.wire import limits
-from restante.wire.address import Address
 from restante.wire.envelopes import (
     Account,
     Acked,
@@ -68,11 +67,8 @@ class Pending:
 
     def result(self, timeout_s: float | None = None) -> Receipt:
         """Wait for the receipt. Raises what `Client.send` raises; TimeoutError if the outcome isn't known in time."""
-        error = self.exception(timeout_s)
-        if error is not None:
-            raise error
-        assert self._sending.receipt is not None, "what is done and has not failed has a receipt"
-        return self._sending.receipt
+        self.exception(timeout_s)
+        return self._sending.stored()
 
     def exception(self, timeout_s: float | None = None) -> ChatError | None:
         """Wait for the outcome; the error, or None. Raises TimeoutError if it isn't known in time."""
@@ -110,9 +106,9 @@ class Client:
     # --- who and where ------------------------------------------------------------------------------------
 
     @property
-    def address(self) -> Address:
-        """The server's address; `str` writes it."""
-        return self._driver.address
+    def address(self) -> str:
+        """The server's address."""
+        return str(self._driver.address)
 
     @property
     def account(self) -> int | None:
@@ -253,10 +249,10 @@ class Client:
                 waiting.append(sending)
                 self._keep_up(sending)
                 while waiting and waiting[0].done:
-                    yield _outcome(waiting.popleft())
+                    yield outcome_of(waiting.popleft())
             while waiting:
                 self.wait_for(waiting[0])
-                yield _outcome(waiting.popleft())
+                yield outcome_of(waiting.popleft())
         finally:
             for sending in waiting:  # the caller wants no more
                 self._driver.abandon(sending)
@@ -397,10 +393,7 @@ class Client:
         except BaseException:
             self._driver.abandon(waiter)  # interrupted: nobody waits any more
             raise
-        if waiter.error is not None:
-            raise waiter.error
-        assert waiter.answer is not None, "what is done and has not failed has an answer"
-        return waiter.answer, waiter.body
+        return waiter.answered()
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -419,8 +412,3 @@ class Client:
                 self.flush()
         finally:
             self.close()
-
-
-def _outcome(sending: Sending) -> Outcome:
-    assert sending.outgoing is not None, "it was made of one"
-    return Outcome(sending.index, sending.outgoing, sending.id, sending.receipt, sending.error)

@@ -38,7 +38,7 @@ from restante.events import (
     Transmit,
     Unfollowed,
 )  # fmt: skip
-from restante.messages import Outgoing, Receipt
+from restante.messages import Outcome, Outgoing, Receipt
 from restante.session import Session, Stage
 from restante.settings import Settings, SettingsError
 from restante.transport import Link
@@ -85,6 +85,19 @@ class Waiter(Struct, eq=False):
         if self.notify is not None:
             self.notify()
 
+    def on_done(self, notify: Callable[[], None]) -> None:
+        """Have something called once it is at its end; at once, if it is."""
+        self.notify = notify
+        if self.done:
+            notify()
+
+    def answered(self) -> tuple[ToClient, bytes]:
+        """The answer and its body, of what is done. Raises its error."""
+        if self.error is not None:
+            raise self.error
+        assert self.answer is not None, "what is done and has not failed has an answer"
+        return self.answer, self.body
+
 
 class Sending(Waiter, eq=False):
     """Who waits for a message to be stored."""
@@ -93,6 +106,13 @@ class Sending(Waiter, eq=False):
     index: int = 0
     id: bytes = b""
     receipt: Receipt | None = None
+
+    def stored(self) -> Receipt:
+        """The receipt, of what is done. Raises its error."""
+        if self.error is not None:
+            raise self.error
+        assert self.receipt is not None, "what is done and has not failed has a receipt"
+        return self.receipt
 
     def settle(self, result: Result) -> None:
         """The server has spoken."""
@@ -177,10 +197,15 @@ class Driver:
         return self.session.stage is Stage.READY
 
     @property
+    def room(self) -> int:
+        """How many messages may be submitted before whoever submits is to wait."""
+        stream = self.session.stream
+        return 0 if stream.unsettled_bytes >= UNSETTLED_BYTES_MAX else max(0, UNSETTLED_MAX - stream.unsettled)
+
+    @property
     def full(self) -> bool:
         """Whether whoever submits is to wait."""
-        stream = self.session.stream
-        return stream.unsettled >= UNSETTLED_MAX or stream.unsettled_bytes >= UNSETTLED_BYTES_MAX
+        return not self.room
 
     # --- asking -------------------------------------------------------------------------------------------
 
@@ -366,6 +391,12 @@ class Driver:
             self._dice, self._dice_at = os.urandom(DICE_BYTES), 0
         self._dice_at += 10
         return self._dice[self._dice_at - 10 : self._dice_at]
+
+
+def outcome_of(sending: Sending) -> Outcome:
+    """What became of a message, for `send_many`."""
+    assert sending.outgoing is not None, "it was made of one"
+    return Outcome(sending.index, sending.outgoing, sending.id, sending.receipt, sending.error)
 
 
 def _content(outgoing: Outgoing) -> tuple[bytes, str]:

@@ -30,7 +30,7 @@ from typing import Final
 
 from restante import events
 from restante.acking import Acking
-from restante.asking import DONE, Ask, Asks
+from restante.asking import Ask, Asks
 from restante.dialling import HANDSHAKE_S, Dialling
 from restante.events import Action, Drop, EndFollow, Event, Fail, Mark, Open, Resolve, Transmit
 from restante.sending import WINDOW_ENVELOPES, Stream
@@ -242,13 +242,7 @@ class Session:
 
     def _wanted(self) -> bool:
         """Whether there is a reason to be connected."""
-        return bool(
-            self.stream.active
-            or self._follows
-            or self._acking.active
-            or self._asks.unanswered()
-            or any(ask.state != DONE for ask in (*self._greeting, *self._joining))
-        )
+        return bool(self.stream.active or self._asks.wanted or self._follows or self._acking.active)
 
     def _advance(self, now: float, actions: list[Action]) -> None:
         """Do what can be done now."""
@@ -293,7 +287,7 @@ class Session:
     def _resume(self) -> None:
         if self.token is None or self._resuming:
             return
-        if self.stream.active or self._follows or self._asks.want_account or self._joining:
+        if self.stream.active or self._follows or self._asks.want_account or self._joining or self._acking.active:
             self._resuming = True
             header = envelopes.Resume(id=1, token=self.token)
             self._asks.add(Ask(header=header, settled=self._resumed, per_connection=True))
