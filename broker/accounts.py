@@ -12,10 +12,12 @@ from functools import partial
 
 from broker.auth_pool import AuthPool
 from broker.events import Action, Reply
+from broker.names import fold
 from broker.sending import Sending
 from broker.sessions import Session, Sessions, Stage, answer, refuse
 from broker.throttle import Throttle
 from restante.wire import auth_link, envelopes, limits
+from restante.wire.errors import CODES
 
 CHECKED_AT_ONCE = 1_000
 """Tokens in one question of the regular check: one read of the accounts."""
@@ -62,15 +64,17 @@ class Accounts:
         now: float,
         actions: list[Action],
     ) -> None:
+        if getattr(outcome, "code", "") in ("busy", "unavailable"):
+            self._registrations.give_back(session.address)
         if isinstance(outcome, auth_link.AccountMade):
             made = envelopes.Registered(id=request.id, account=outcome.account, name=outcome.name)
             answer(session, made, actions)
         else:
-            _pass_on(session, request.id, outcome, actions)
+            self._pass_on(session, request.id, outcome, actions)
 
     def login(self, session: Session, request: envelopes.Login, now: float, actions: list[Action]) -> None:
         """Log in with a password."""
-        name = request.name.casefold()
+        name = fold(request.name)
         if self._wait(session, request.id, self._logins, name, now, actions):
             return
         if self._wait(session, request.id, self._peer_logins, session.address, now, actions):
@@ -98,7 +102,7 @@ class Accounts:
             self._logins.give_back(guessed)
             self._peer_logins.give_back(session.address)
         if not isinstance(outcome, auth_link.TokenMade | auth_link.TokenValid):
-            _pass_on(session, request_id, outcome, actions)
+            self._pass_on(session, request_id, outcome, actions)
         elif outcome.token_id in self._ended:
             refuse(session, request_id, "bad_token", "the token was revoked", actions)
         elif session.stage is Stage.READY:
@@ -143,7 +147,7 @@ class Accounts:
 
         def respond(outcome: auth_link.Outcome, now: float, actions: list[Action]) -> None:
             if not isinstance(outcome, auth_link.TokensEnded):
-                _pass_on(session, request_id, outcome, actions)
+                self._pass_on(session, request_id, outcome, actions)
                 return
             self.end_tokens(outcome.ended, now, actions, asker=session)
             own = session.token_id in outcome.ended
@@ -167,9 +171,12 @@ class Accounts:
                 self._logins.give_back(session.name)
             if isinstance(outcome, auth_link.TokenMade):
                 self.end_tokens(outcome.ended, now, actions, asker=session)
-                self._bind(session, request.id, outcome, actions)
+                if outcome.token_id in self._ended:  # by a change that came after this one, and was answered before it
+                    refuse(session, request.id, "bad_token", "the password was changed again", actions)
+                else:
+                    self._bind(session, request.id, outcome, actions)
             else:
-                _pass_on(session, request.id, outcome, actions)
+                self._pass_on(session, request.id, outcome, actions)
 
         self._pool.ask(question, respond, now, actions)
 
@@ -180,15 +187,17 @@ class Accounts:
             if isinstance(outcome, auth_link.TokensListed):
                 answer(session, envelopes.TokenList(id=request.id, tokens=outcome.tokens), actions)
             else:
-                _pass_on(session, request.id, outcome, actions)
+                self._pass_on(session, request.id, outcome, actions)
 
         question = auth_link.ListTokens(account=session.account, token_id=session.token_id)
         self._pool.ask(question, respond, now, actions)
 
     def lookup(self, session: Session, request: envelopes.Lookup, now: float, actions: list[Action]) -> None:
         """Which names have an account? Unknown ones count as attempts."""
-        names = [name.casefold() for name in request.names]
-        wait_s = self._sending.look_up(session, names, now)
+        names = [fold(name) for name in request.names]
+        guesses = self._sending.guesses
+        attempts = len(set(names))
+        wait_s = guesses.begin(session.name, attempts, now)
         if wait_s > 0:
             _rate_limited(session, request.id, wait_s, actions)
             return
@@ -196,10 +205,11 @@ class Accounts:
         def respond(outcome: auth_link.Outcome, now: float, actions: list[Action]) -> None:
             if isinstance(outcome, auth_link.NamesResolved):
                 found = [name for name in names if name in outcome.accounts]
-                self._sending.count_unknown(session, len(set(names)) - len(set(found)), now)
+                guesses.end(session.name, attempts, attempts - len(set(found)))
                 answer(session, envelopes.Found(id=request.id, names=found), actions)
             else:
-                _pass_on(session, request.id, outcome, actions)
+                guesses.end(session.name, attempts, 0)
+                self._pass_on(session, request.id, outcome, actions)
 
         self._pool.ask(auth_link.ResolveNames(names=sorted(set(names))), respond, now, actions)
 
@@ -227,7 +237,7 @@ class Accounts:
         self._check_at = now + limits.SESSION_CHECK_S
         for throttle in (self._logins, self._peer_logins, self._registrations):
             throttle.forget_rested(now)
-        self._sending.forget_rested(now)
+        self._sending.guesses.forget_rested(now)
         horizon = now - 2 * limits.SESSION_CHECK_S
         self._ended = {token: at for token, at in self._ended.items() if at > horizon}
         tokens = sorted({session.token_id for session in self._sessions.all() if session.token_id})
@@ -248,15 +258,16 @@ class Accounts:
             _rate_limited(session, request_id, wait_s, actions)
         return wait_s > 0
 
+    def _pass_on(self, session: Session, request_id: int, outcome: auth_link.Outcome, actions: list[Action]) -> None:
+        """A worker's refusal becomes the client's; an outcome of another kind is a fault of ours."""
+        if isinstance(outcome, auth_link.Refused):
+            refuse(session, request_id, outcome.code, outcome.text, actions, retry_after_ms=outcome.retry_after_ms)
+            if outcome.code in CODES and CODES[outcome.code].fatal and not session.over:
+                self.over(session)
+        else:
+            refuse(session, request_id, "internal", "the authentication worker answered something else", actions)
+
 
 def _rate_limited(session: Session, request_id: int, wait_s: float, actions: list[Action]) -> None:
     text = f"too many attempts; try again in {wait_s:.0f} s"
     refuse(session, request_id, "rate_limited", text, actions, retry_after_ms=int(wait_s * 1000) + 1)
-
-
-def _pass_on(session: Session, request_id: int, outcome: auth_link.Outcome, actions: list[Action]) -> None:
-    """A worker's refusal becomes the client's; an outcome of another kind is a fault of ours."""
-    if isinstance(outcome, auth_link.Refused):
-        refuse(session, request_id, outcome.code, outcome.text, actions, retry_after_ms=outcome.retry_after_ms)
-    else:
-        refuse(session, request_id, "internal", "the authentication worker answered something else", actions)

@@ -102,8 +102,11 @@ class AuthPool:
         if worker is not None and worker.worker == ready.worker:
             worker.heard_at = now
             return
-        if worker is not None:
-            self._bury(routing_id)
+        for other_id, other in list(self._workers.items()):
+            if (
+                other_id == routing_id or other.worker == ready.worker
+            ):  # it reconnected: nothing comes that way any more
+                self._bury(other_id)
         capacity = max(1, min(ready.capacity, limits.AUTH_CAPACITY))
         self._workers[routing_id] = Worker(
             worker=ready.worker, capacity=capacity, heard_at=now, beat_at=now + limits.LINK_BEAT_S, holds={}

@@ -45,13 +45,16 @@ from broker.sessions import Session, Sessions, Stage, answer, refuse
 from broker.store_link import StoreLink
 from restante.wire import envelopes, limits
 from restante.wire.envelopes import Error
-from restante.wire.errors import CODES
+from restante.wire.errors import CODES, RemoteProtocolError
 
 TICK_S = 0.5
 """How often time is looked at: half a beat, so that none is late by more."""
 
 LINGER_S = 5.0
 """How long a wished stop waits for what is in hand; clients repeat what it cuts off."""
+
+
+NO_SESSION = "this connection has not said hello, or was forgotten: connect anew"
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -81,6 +84,7 @@ class Broker:
         self._sending = Sending(self._link, self._pool, self._names)
         self._accounts = Accounts(self._pool, self._sessions, self._sending, registration_open=config.registration_open)
         self._accounts.over = self._over
+        self._reading.end = self._over
         self._tick_at = 0.0
         self._started = False
         self._announced = False
@@ -109,9 +113,17 @@ class Broker:
             case Due():
                 self._due(now, actions)
             case Malformed(peer, error):
-                session = self._session(peer, now, actions)
-                if session is not None:
-                    self._violated(session, error.request_id, error.code, error.text, actions)
+                self._violated(peer, error, now, actions)
+            case _:
+                self._handle_loss(event, now, actions)
+        self._announce(actions)
+        return actions
+
+    def _handle_loss(
+        self, event: Unreachable | WorkerUnreachable | PushFailed | StopRequested, now: float, actions: list[Action]
+    ) -> None:
+        """Somebody is out of reach, or the broker itself is to go."""
+        match event:
             case Unreachable(routing_id):
                 self._unreachable(routing_id)
             case WorkerUnreachable(routing_id):
@@ -120,8 +132,6 @@ class Broker:
                 self._link.push_failed(now)
             case StopRequested():
                 self._stop_at = now + LINGER_S
-        self._announce(actions)
-        return actions
 
     def next_deadline(self) -> float | None:
         """When `Due` is next wanted, in the time of `now`."""
@@ -132,12 +142,12 @@ class Broker:
     def _arrived(
         self, peer: Peer, envelope: envelopes.ToBroker, body: bytes, now: float, actions: list[Action]
     ) -> None:
-        session = self._session(peer, now, actions)
+        request_id = None if isinstance(envelope, envelopes.Credit) else envelope.id
+        session = self._session(peer, request_id, now, actions)
         if session is None:
             return
         if isinstance(envelope, envelopes.Credit):
-            if session.stage is Stage.READY:
-                self._reading.credit(session, envelope, actions)
+            self._credit(session, envelope, actions)
             return
         no = self._not_now(session, envelope)
         session.in_flight += 1
@@ -147,15 +157,21 @@ class Broker:
             return
         self._dispatch(session, envelope, body, now, actions)
 
-    def _session(self, peer: Peer, now: float, actions: list[Action]) -> Session | None:
+    def _credit(self, session: Session, credit: envelopes.Credit, actions: list[Action]) -> None:
+        """A notice gets no answer; but a reader whose session was forgotten would wait for ever, untold."""
+        if session.stage is Stage.READY:
+            self._reading.credit(session, credit, actions)
+        elif session.stage is Stage.NEW:
+            actions.append(Reply(session.routing_id, Error(code="no_session", text=NO_SESSION, fatal=True)))
+
+    def _session(self, peer: Peer, request_id: int | None, now: float, actions: list[Action]) -> Session | None:
         """The session of a connection, or None if there is to be none."""
         session, replaced = self._sessions.of(peer, now)
         if replaced is not None:
             self._over(replaced)
         if self._sessions.full and session.stage is Stage.NEW:
-            error = Error(
-                code="busy", text="the server has as many sessions as it may", retry_after_ms=5_000, fatal=True
-            )
+            text = "the server has as many sessions as it may"
+            error = Error(id=request_id, code="busy", text=text, retry_after_ms=5_000, fatal=True)
             actions.append(Reply(session.routing_id, error))
             self._over(session)
             return None
@@ -171,7 +187,7 @@ class Broker:
         if session.in_flight >= limits.REQUESTS_IN_FLIGHT_MAX:
             return "too_many_requests", f"{session.in_flight} requests wait in this session already"
         if session.stage is Stage.NEW and not isinstance(request, envelopes.Hello):
-            return "no_session", "this connection has not said hello, or was forgotten: connect anew"
+            return "no_session", NO_SESSION
         if isinstance(request, envelopes.Register | envelopes.Login | envelopes.Resume):
             if session.stage is Stage.READY:
                 return "already_logged_in", f"this session is {session.name}'s; another needs its own connection"
@@ -246,12 +262,22 @@ class Broker:
         )
         answer(session, welcome, actions)
 
-    def _violated(self, session: Session, request_id: int | None, code: str, text: str, actions: list[Action]) -> None:
-        """Answer what is no envelope, and count it: a peer that keeps on is no longer listened to."""
+    def _violated(self, peer: Peer, violation: RemoteProtocolError, now: float, actions: list[Action]) -> None:
+        """Answer what is no envelope, and count it: a peer that keeps on is told so, and no longer listened to."""
+        session = self._session(peer, violation.request_id, now, actions)
+        if session is None:
+            return
         session.violations += 1
+        if session.ignored:
+            text = f"{violation.text}; so many errors end a session: connect anew"
+            error = Error(id=violation.request_id, code=violation.code, text=text, fatal=True)
+            actions.append(Reply(session.routing_id, error))
+            self._over(session)
+            self._sessions.ignore(peer, now)
+            return
         session.in_flight += 1
-        refuse(session, request_id, code, text, actions)
-        self._end_if_fatal(session, code)
+        refuse(session, violation.request_id, violation.code, violation.text, actions)
+        self._end_if_fatal(session, violation.code)
 
     def _end_if_fatal(self, session: Session, code: str) -> None:
         """End a session that had begun; one that had not stays known as NEW, so that its violations stay counted."""

@@ -15,11 +15,12 @@ a repeat, and never more than its credit. Nothing here acknowledges but `ack`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 
 from broker.events import Action, Reply
+from broker.names import fold
 from broker.sessions import Session, answer, refuse
 from broker.store_link import Answered, StoreLink, Submitted
 from restante.wire import envelopes, limits, store_link
@@ -27,6 +28,11 @@ from restante.wire.envelopes import Entry
 
 Arrival = tuple[Entry, bytes]
 """A message and its content."""
+
+COMMAND_COST = 64
+SEQ_COST = 40
+ID_COST = 56
+"""Bytes of a command, and of a seq or an id in one: in memory, where they take more than in a batch."""
 
 NOTE_S = 1.0
 """How long *delivered* may wait for a batch to travel with: it is worth no commit of its own."""
@@ -51,7 +57,7 @@ class Subscription:
     def __init__(self, session: Session, request: envelopes.Subscribe) -> None:
         self.session = session
         self.sub = request.sub
-        self.sender = request.sender.casefold()
+        self.sender = fold(request.sender)
         self.cursor = request.after
         """Everything through here has been handed on; while live, everything through the high-water."""
         self.live = False
@@ -84,10 +90,12 @@ class Subscription:
         self.credit_bytes = max(self.credit_bytes, size)
 
     def fall_behind(self, cursor: int) -> None:
-        """No longer live: everything through the cursor was handed on, and no more is known."""
+        """No longer live: everything through `cursor` was handed on, and no more is known. A page may have reached
+        further than what was heard of by then.
+        """
         if self.live:
             self.live = False
-            self.cursor = cursor
+            self.cursor = max(self.cursor, cursor)
 
 
 class Reading:
@@ -101,6 +109,8 @@ class Reading:
         self._delivered: dict[int, int] = {}
         """Delivered high-waters that wait to be noted, by mailbox."""
         self._note_at = 0.0
+        self.end: Callable[[Session], None] = self.over
+        """What ends a session; the core puts its own in place, which knows what else hangs on one."""
 
     def use(self, link: StoreLink) -> None:
         """The link and its listener know each other; this closes the ring."""
@@ -116,7 +126,7 @@ class Reading:
             limit=request.limit,
             bytes_max=limits.PAGE_BYTES_MAX,
             unread=request.unread,
-            sender=request.sender.casefold(),
+            sender=fold(request.sender),
             history=request.history,
         )
         self._ask(session, request.id, query, partial(self._fetched, session, request), now, actions)
@@ -134,6 +144,7 @@ class Reading:
         if not isinstance(reading, store_link.PageRead):
             _pass_on(session, request.id, reading, actions)
             return
+        reading, body = _bounded(reading, body)
         page = envelopes.Page(
             id=request.id, history=history, through=reading.through, more=reading.more, messages=reading.entries
         )
@@ -199,10 +210,14 @@ class Reading:
         if self._link.down(now):
             refuse(session, request.id, "unavailable", "the store does not answer", actions)
             return
+        weight = COMMAND_COST + SEQ_COST * len(request.seqs) + ID_COST * len(request.ids)
+        if self._link.weight + weight > limits.BROKER_BYTES_MAX:
+            refuse(session, request.id, "busy", "the store is behind; the broker holds as much as it may", actions)
+            return
         command = store_link.MarkMessages(
             mailbox=session.account, seqs=request.seqs, ids=request.ids, read=request.read
         )
-        self._link.submit(command, b"", partial(self._acked, session, request))
+        self._link.submit(command, b"", partial(self._acked, session, request), weight)
 
     def _acked(
         self,
@@ -317,10 +332,10 @@ class Reading:
         if not self._stands(subscription):
             return
         if isinstance(reading, store_link.PageRead):
+            reading, body = _bounded(reading, body)
             self._deliver(subscription, reading.entries, body, now, actions)
             subscription.cursor = max(subscription.cursor, reading.through)
-            # Confirmations come in the same order as answers: nothing that this page lacks was heard of yet.
-            subscription.live = not reading.more
+            subscription.live = not reading.more and reading.through >= self._high
             self._pump(subscription)
 
     def _stands(self, subscription: Subscription) -> bool:
@@ -344,6 +359,8 @@ class Reading:
 
     def opened(self, history: bytes, high: int, now: float, actions: list[Action]) -> None:
         """The link was opened anew: somebody else may have stored meanwhile, so every subscription is behind."""
+        if self._history and history != self._history:
+            self._restored(actions)
         behind = self._high
         self._high = high
         self._history = history
@@ -351,6 +368,17 @@ class Reading:
             for subscription in readers:
                 subscription.fall_behind(behind)
                 self._pump(subscription)
+
+    def _restored(self, actions: list[Action]) -> None:
+        """A backup took the store's place, and no cursor means anything in it (RULES 14). Readers connect anew; their
+        `subscribe` is then answered `history_changed`, and they begin at 0.
+        """
+        self._delivered.clear()
+        text = "the server was restored from a backup: connect anew, and begin at 0"
+        error = envelopes.Error(code="history_changed", text=text, fatal=True)
+        for session in {reader.session for readers in self._by_mailbox.values() for reader in readers}:
+            actions.append(Reply(session.routing_id, error))
+            self.end(session)
 
     def committed(
         self, entries: list[Submitted], confirmed: store_link.Confirmed, now: float, actions: list[Action]
@@ -381,7 +409,7 @@ class Reading:
         chosen: list[Arrival] = []
         size = 0
         for entry, content in arrivals:
-            if subscription.sender and entry.sender != subscription.sender:
+            if entry.seq <= subscription.cursor or (subscription.sender and entry.sender != subscription.sender):
                 continue
             if len(chosen) >= subscription.messages_left or size >= subscription.bytes_left:
                 subscription.fall_behind(entry.seq - 1)
@@ -408,6 +436,8 @@ class Reading:
     def due(self, now: float) -> None:
         """Send them by themselves if none went; ask again for pages that could not be had."""
         self._flush_notes(now, force=False)
+        if self._link.down(now):
+            return
         for readers in self._by_mailbox.values():
             for subscription in readers:
                 self._pump(subscription)
@@ -417,7 +447,8 @@ class Reading:
             return
         notes, self._delivered = self._delivered, {}
         for mailbox, through in notes.items():
-            self._link.submit(store_link.NoteDelivered(mailbox=mailbox, through=through), b"", _noted)
+            note = store_link.NoteDelivered(mailbox=mailbox, through=through)
+            self._link.submit(note, b"", _noted, COMMAND_COST)
 
 
 class _Fresh:
@@ -459,6 +490,23 @@ def _entry(sender: str, message: store_link.Message, result: envelopes.Result) -
     )
 
 
+def _bounded(page: store_link.PageRead, body: bytes) -> tuple[store_link.PageRead, bytes]:
+    """A page whose header fits a client's frame, whatever the store counts: recipients may be more than contents."""
+    size = 0
+    for index, entry in enumerate(page.entries):
+        size += _header_size(entry)
+        if size > limits.PAGE_BYTES_MAX and index:
+            kept = page.entries[:index]
+            end = sum(one.size for one in kept)
+            return store_link.PageRead(entries=kept, through=kept[-1].seq, more=True), body[:end]
+    return page, body
+
+
+def _header_size(entry: Entry) -> int:
+    """At most, about: names have up to 32 bytes, and all the rest of an entry 256."""
+    return 256 + 34 * len(entry.to)
+
+
 def _parts(arrivals: list[Arrival]) -> list[list[Arrival]]:
     """Cut deliveries into envelopes that keep a page's limits."""
     parts: list[list[Arrival]] = []
@@ -468,7 +516,7 @@ def _parts(arrivals: list[Arrival]) -> list[list[Arrival]]:
             parts.append([])
             size = 0
         parts[-1].append(arrival)
-        size += len(arrival[1])
+        size += len(arrival[1]) + _header_size(arrival[0])
     return parts
 
 

@@ -15,15 +15,21 @@ from functools import partial
 
 from broker.auth_pool import AuthPool
 from broker.events import Action
-from broker.names import NameCache
+from broker.names import NameCache, fold
 from broker.sessions import RETRY_MS, Session, answer, refuse
 from broker.store_link import StoreLink
 from broker.streams import Job, Stream
-from broker.throttle import Throttle
+from broker.throttle import Guesses, Throttle
 from restante.wire import auth_link, limits, store_link
 from restante.wire.envelopes import Item, Send, Sent
 
 _NAME = re.compile(limits.NAME_PATTERN)
+
+MESSAGE_COST = 256
+"""Bytes that a message takes besides content and recipients, in memory and in a batch: a content type alone has 127."""
+
+RECIPIENT_COST = 64
+"""Bytes of a recipient: a name and a number."""
 
 
 class Sending:
@@ -33,7 +39,8 @@ class Sending:
         self._link = link
         self._pool = pool
         self._names = names
-        self._unknown = Throttle(limits.UNKNOWN_NAMES_MAX, limits.UNKNOWN_NAME_S)
+        self.guesses = Guesses(Throttle(limits.UNKNOWN_NAMES_MAX, limits.UNKNOWN_NAME_S))
+        """Names that may not exist, asked for by an account."""
         self.held_bytes = 0
         """Of all sessions, until answered: what `busy` bounds."""
 
@@ -53,25 +60,15 @@ class Sending:
         if request.n != stream.expected:
             _refuse_gap(session, request, stream, actions)
             return
-        job = Job(session, stream, request, body)
+        job = Job(session, stream, request, body, _cost(request, body))
         no = self._no_room(job, now)
         if no is not None:
             refuse(session, request.id, no[0], no[1], actions)
             return
-        self._admit(job, now, actions)
-
-    def forget_rested(self, now: float) -> None:
-        """Let go of the limits that nobody is near."""
-        self._unknown.forget_rested(now)
-
-    def look_up(self, session: Session, names: list[str], now: float) -> float:
-        """Seconds to wait until this account may ask for so many names that may be unknown; 0.0: ask."""
-        return self._unknown.wait_s(session.name, now, len(self._names.missing(names)))
-
-    def count_unknown(self, session: Session, unknown: int, now: float) -> None:
-        """An account asked for names that don't exist."""
-        if unknown:
-            self._unknown.take(session.name, now, unknown)
+        job.stream.admit(job)
+        job.session.held_bytes += job.cost
+        self.held_bytes += job.cost
+        self._advance(job.stream, now, actions)
 
     # --- admission ----------------------------------------------------------------------------------------
 
@@ -101,25 +98,36 @@ class Sending:
             return "busy", "too many envelopes of this stream wait for a look-up of recipients"
         return None
 
-    def _admit(self, job: Job, now: float, actions: list[Action]) -> None:
-        missing = self._missing(job.request.messages)
-        if missing:
-            wait_s = self._unknown.wait_s(job.session.name, now, min(len(missing), limits.UNKNOWN_NAMES_MAX))
-            if wait_s > 0:
-                text = "too many recipients that do not exist"
-                retry_ms = int(wait_s * 1000) + 1
-                refuse(job.session, job.request.id, "rate_limited", text, actions, retry_after_ms=retry_ms)
-                return
-        job.stream.admit(job)
-        job.session.held_bytes += job.cost
-        self.held_bytes += job.cost
-        if missing:
-            question = auth_link.ResolveNames(names=sorted(missing))
-            known = self._known(job.request.messages)
-            self._pool.ask(question, partial(self._resolved, job, missing, known), now, actions)
-        else:
-            job.command = self._command(job, {})
-            self._advance(job.stream)
+    # --- recipients ---------------------------------------------------------------------------------------
+
+    def _advance(self, stream: Stream, now: float, actions: list[Action]) -> None:
+        """Give the store what is ready, up to the first whose recipients must be asked for. Those behind it wait with
+        their own questions: the answer to the first may be theirs too.
+        """
+        while stream.held and not stream.asking:
+            job = stream.held[0]
+            missing = self._missing(job.request.messages)
+            if missing:
+                self._look_up(job, missing, now, actions)
+            else:
+                self._submit(job, {})
+
+    def _look_up(self, job: Job, missing: set[str], now: float, actions: list[Action]) -> None:
+        """Ask for the recipients of a stream's first envelope, or refuse it."""
+        wait_s = self.guesses.begin(job.session.name, len(missing), now)
+        if wait_s > 0:
+            retry_ms = int(wait_s * 1000) + 1
+            self._refuse_from(job, "rate_limited", "too many recipients that do not exist", retry_ms, actions)
+            return
+        job.stream.asking = True
+        known = self._known(job.request.messages)
+        question = auth_link.ResolveNames(names=sorted(missing))
+        self._pool.ask(question, partial(self._resolved, job, missing, known), now, actions)
+
+    def _submit(self, job: Job, found: dict[str, int]) -> None:
+        first = job.stream.held.popleft()
+        assert first is job, "the store is given a stream's envelopes in their order"
+        self._link.submit(self._command(job, found), job.body, partial(self._settled, job), job.cost)
 
     def _missing(self, items: list[Item]) -> set[str]:
         """Recipients that are well-formed and not known here."""
@@ -128,14 +136,14 @@ class Sending:
         for item in items:
             for name in item.to:
                 if get(name) is None:
-                    folded = name.casefold()
+                    folded = fold(name)
                     if get(folded) is None and _NAME.fullmatch(folded):
                         missing.add(folded)
         return missing
 
     def _known(self, items: list[Item]) -> dict[str, int]:
         """The account numbers of the recipients that are known here."""
-        folded = {name.casefold() for item in items for name in item.to}
+        folded = {fold(name) for item in items for name in item.to}
         return {name: account for name in folded if (account := self._names.get(name)) is not None}
 
     def _resolved(
@@ -147,26 +155,21 @@ class Sending:
         now: float,
         actions: list[Action],
     ) -> None:
-        """The look-up that a job waited for is answered. `known` is what the cache knew when it was admitted: since
+        """The look-up that a job waited for is answered. `known` is what the cache knew when it was asked: since
         then it may have forgotten, and a name is refused as unknown only on the word of auth.
         """
-        if job not in job.stream.held:
-            return  # it was refused meanwhile, with one before it
-        if not isinstance(outcome, auth_link.NamesResolved):
-            code, text, retry_ms = _failure(outcome)
-            self._refuse_from(job, code, text, retry_ms, actions)
-            return
-        self._names.learn(outcome.accounts)
-        self.count_unknown(job.session, len(missing - outcome.accounts.keys()), now)
-        job.command = self._command(job, known | outcome.accounts)
-        self._advance(job.stream)
-
-    def _advance(self, stream: Stream) -> None:
-        """Give the store what is ready, up to the first that still waits."""
-        while stream.held and stream.held[0].command is not None:
-            job = stream.held.popleft()
-            assert job.command is not None
-            self._link.submit(job.command, job.body, partial(self._settled, job))
+        found = outcome.accounts if isinstance(outcome, auth_link.NamesResolved) else None
+        unknown = 0 if found is None else len(missing - found.keys())
+        self.guesses.end(job.session.name, len(missing), unknown)
+        job.stream.asking = False
+        if job in job.stream.held:  # else it was refused meanwhile, with one before it
+            if found is None:
+                code, text, retry_ms = _failure(outcome)
+                self._refuse_from(job, code, text, retry_ms, actions)
+            else:
+                self._names.learn(found)
+                self._submit(job, known | found)
+        self._advance(job.stream, now, actions)
 
     # --- the command --------------------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Sending:
         )
 
     def _message(self, item: Item, found: dict[str, int]) -> store_link.Message:
-        to = [name.casefold() for name in item.to]
+        to = [fold(name) for name in item.to]
         if len(to) > 1:
             to = list(dict.fromkeys(to))
         mailboxes: list[int] = []
@@ -236,6 +239,12 @@ class Sending:
 def _refuse_gap(session: Session, request: Send, stream: Stream, actions: list[Action]) -> None:
     text = f"this stream expects envelope {stream.expected}, not {request.n}; nothing was done"
     refuse(session, request.id, "gap", text, actions, retry_after_ms=0, expected=stream.expected)
+
+
+def _cost(request: Send, body: bytes) -> int:
+    """The bytes of an envelope's contents and of its header: recipients may be more of it than contents are."""
+    recipients = sum([len(item.to) for item in request.messages])
+    return len(body) + MESSAGE_COST * len(request.messages) + RECIPIENT_COST * recipients
 
 
 def _bad_size(item: Item) -> tuple[str, str]:

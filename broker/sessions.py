@@ -92,7 +92,9 @@ class Session:
         self.token_id = token_id
 
     def expired(self, now: float) -> bool:
-        """Silent for too long, or waiting too long before its login."""
+        """Silent for too long, or waiting too long before its login. A peer is ignored for as long as it goes on."""
+        if self.ignored:
+            return now - self.heard_at > limits.GREETING_S_MAX
         if self.stage is Stage.READY:
             return now - self.heard_at > self.silence_s
         return self.in_flight == 0 and now - self.began_at > limits.GREETING_S_MAX
@@ -131,6 +133,11 @@ class Sessions:
         """True if no further session is to be begun."""
         return len(self._by_id) > self._sessions_max
 
+    def ignore(self, peer: Peer, now: float) -> None:
+        """Remember a peer that broke the protocol too often, in the place of its session."""
+        session = self._by_id[peer.routing_id] = Session(peer, now)
+        session.violations = limits.VIOLATIONS_MAX
+
     def remove(self, session: Session) -> None:
         """The session is over; its number may be another's already."""
         session.stage = Stage.OVER
@@ -167,10 +174,9 @@ def refuse(
     session.in_flight -= 1
     if session.over:
         return
-    row = CODES[code]
-    if row.passes and retry_after_ms is None:
+    row = CODES.get(code)  # a worker newer than this broker may have a code that is not in its table
+    if row is not None and row.passes and retry_after_ms is None:
         retry_after_ms = RETRY_MS
-    error = Error(
-        id=request_id, code=code, text=text, retry_after_ms=retry_after_ms, expected=expected, fatal=row.fatal
-    )
+    fatal = row is not None and row.fatal
+    error = Error(id=request_id, code=code, text=text, retry_after_ms=retry_after_ms, expected=expected, fatal=fatal)
     actions.append(Reply(session.routing_id, error))

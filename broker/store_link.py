@@ -33,12 +33,19 @@ Answered = Callable[[Reading, bytes, bytes, float, list[Action]], None]
 """Called once with the reading, its body, the store's history id."""
 
 
+QUERIES_ASKED_MAX = 1_024
+"""Queries on the wire; more wait here. After an opening every subscription asks at once, and ten thousand questions
+would fill the socket, which would open the link again, after which every subscription asks at once."""
+
+
 class Submitted(Struct):
     """A command on its way, with the contents it stores."""
 
     command: Command
     body: bytes
     then: Settled
+    weight: int
+    """About its bytes in a batch, header and contents."""
 
 
 class Asked(Struct):
@@ -90,11 +97,13 @@ class StoreLink:
         self._n = 0
         self._heard_at = 0.0
         self._beat_at = 0.0
+        self.weight = 0
+        """Of all commands not settled yet, in bytes: what bounds the memory they take."""
         self._pending: deque[Submitted] = deque()
         self._unconfirmed: deque[SentBatch] = deque()
         self._queries: dict[int, Asked] = {}
         self._query_n = 0
-        self._unasked: list[int] = []
+        self._unasked: deque[int] = deque()
 
     # --- what others ask of it ----------------------------------------------------------------------------
 
@@ -118,11 +127,6 @@ class StoreLink:
         return bool(self._pending)
 
     @property
-    def backlog(self) -> int:
-        """Commands not settled yet."""
-        return len(self._pending) + sum(len(batch.entries) for batch in self._unconfirmed)
-
-    @property
     def queries(self) -> int:
         """Queries not answered yet."""
         return len(self._queries)
@@ -131,9 +135,10 @@ class StoreLink:
         """Open the link for the first time."""
         self._reopen(now, actions)
 
-    def submit(self, command: Command, body: bytes, then: Settled) -> None:
-        """Give the store a command; it goes with the next batch."""
-        self._pending.append(Submitted(command, body, then))
+    def submit(self, command: Command, body: bytes, then: Settled, weight: int) -> None:
+        """Give the store a command that takes about `weight` bytes; it goes with the next batch."""
+        self.weight += weight
+        self._pending.append(Submitted(command, body, then, weight))
 
     def ask(self, query: Query, then: Answered) -> None:
         """Ask the store; it goes with the next flush."""
@@ -148,9 +153,9 @@ class StoreLink:
             batch = SentBatch(self._n, self._take_batch())
             self._unconfirmed.append(batch)
             actions.append(self._push(batch))
-        if self.open:
-            unasked, self._unasked = self._unasked, []
-            actions += [self._question(n, self._queries[n]) for n in unasked if n in self._queries]
+        while self.open and self._unasked and len(self._queries) - len(self._unasked) < QUERIES_ASKED_MAX:
+            n = self._unasked.popleft()
+            actions.append(self._question(n, self._queries[n]))
 
     # --- what happens to it -------------------------------------------------------------------------------
 
@@ -212,13 +217,14 @@ class StoreLink:
             self._n += 1
             batch.n = self._n
             actions.append(self._push(batch))
-        self._unasked = list(self._queries)
+        self._unasked = deque(self._queries)
         self._listener.opened(opened.history, opened.high, now, actions)
 
     def _closed(self, closed: store_link.Closed, now: float, actions: list[Action]) -> None:
         if not self.open:
             return
-        if closed.epoch != self._epoch:
+        lost = closed.generation == self._generation and not closed.fenced
+        if closed.epoch != self._epoch or lost:
             self._reopen(now, actions)
         elif closed.fenced and closed.generation > self._generation:
             actions.append(End(f"another broker named {self._name!r} has opened the store; this one must not go on"))
@@ -246,7 +252,7 @@ class StoreLink:
             case store_link.Aborted():
                 self._aborted(envelope, now, actions)
             case store_link.Expecting():
-                if envelope.n <= self._n:
+                if envelope.n != self._n + 1:  # that one is still to be sent: nothing is missing
                     self._reopen(now, actions)
 
     def _confirmed(self, confirmed: store_link.Confirmed, now: float, actions: list[Action]) -> None:
@@ -259,22 +265,30 @@ class StoreLink:
         self._unconfirmed.popleft()
         self._listener.committed(batch.entries, confirmed, now, actions)
         for entry, outcome in zip(batch.entries, confirmed.outcomes, strict=True):
-            entry.then(outcome, now, actions)
+            self._settle(entry, outcome, now, actions)
 
     def _aborted(self, aborted: store_link.Aborted, now: float, actions: list[Action]) -> None:
-        """Nothing from n on was executed, nor will be: refuse all of it, and what would come behind (RULES 9)."""
-        entries = [entry for batch in self._unconfirmed for entry in batch.entries]
+        """Nothing from n on was executed, nor will be: refuse all of it, and what would come behind (RULES 9).
+
+        A batch before n may be in a commit that is still under way: it goes again, and its outcome is the store's.
+        """
+        entries = [entry for batch in self._unconfirmed if batch.n >= aborted.n for entry in batch.entries]
         entries += self._pending
-        self._unconfirmed.clear()
+        self._unconfirmed = deque(batch for batch in self._unconfirmed if batch.n < aborted.n)
         self._pending.clear()
         self._reopen(now, actions)
         failure = Failed(code=aborted.code, text=aborted.text)
         for entry in entries:
-            entry.then(failure, now, actions)
+            self._settle(entry, failure, now, actions)
+
+    def _settle(self, entry: Submitted, outcome: Outcome | Failed, now: float, actions: list[Action]) -> None:
+        self.weight -= entry.weight
+        entry.then(outcome, now, actions)
 
     def _fail_queries(self, now: float, actions: list[Action]) -> None:
         failure = Failed(code="unavailable", text="the store does not answer")
         queries, self._queries = self._queries, {}
+        self._unasked.clear()
         for asked in queries.values():
             asked.then(failure, b"", b"", now, actions)
 
@@ -292,7 +306,7 @@ class StoreLink:
         while self._pending and messages < limits.BATCH_MESSAGES_MAX and size < limits.BATCH_BYTES_MAX:
             entry = self._pending.popleft()
             entries.append(entry)
-            size += len(entry.body)
+            size += entry.weight
             messages += len(entry.command.messages) if isinstance(entry.command, store_link.StoreMessages) else 1
         return entries
 

@@ -1,0 +1,567 @@
+"""A broker's core with its whole surroundings played by hand: clients, authentication workers, the store, time.
+
+Nobody says anything here unless a test has him do so: `client.say(…)`, `world.auth.answer()`, `world.store.work()`,
+`world.wait(…)`. What the broker sent to each is kept until the test asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import accumulate, count, pairwise
+from typing import Any, TypeVar
+
+from broker.core import Broker, Config
+from broker.events import (
+    Action,
+    Announce,
+    Arrived,
+    AskWorker,
+    Drained,
+    Due,
+    End,
+    Event,
+    Malformed,
+    OpenLink,
+    Peer,
+    Push,
+    PushFailed,
+    Reply,
+    StoreArrived,
+    Unreachable,
+    WorkerArrived,
+    WorkerUnreachable,
+)
+from broker.sessions import Session
+from restante.wire import auth_link, envelopes, limits, store_link
+from restante.wire.envelopes import Deliver, Entry, Error, Item, LoggedIn, Result, Send, Sent, ToBroker, ToClient
+from restante.wire.errors import RemoteProtocolError
+
+T = TypeVar("T")
+
+STREAM = b"stream-000000001"
+HISTORY = b"history-00000001"
+
+
+def an_id(number: int) -> bytes:
+    """An id of 16 bytes."""
+    return number.to_bytes(16, "big")
+
+
+class World:
+    """One broker and all that it talks to."""
+
+    def __init__(self, *, registration_open: bool = True, sessions_max: int = limits.SESSIONS_MAX) -> None:
+        config = Config(name="broker-1", seed=bytes(16), registration_open=registration_open, sessions_max=sessions_max)
+        self.broker = Broker(config)
+        self.now = 1_000.0
+        self.clients: dict[bytes, Client] = {}
+        self.auth = Auth(self)
+        self.store = Store(self)
+        self.announced: list[bool] = []
+        self.ended: list[str] = []
+        self._numbers = count(1)
+
+    @classmethod
+    def ready(cls, **settings: Any) -> World:
+        """One whose store has opened, and that has an authentication worker."""
+        world = cls(**settings)
+        world.tick()
+        world.store.open()
+        world.auth.join()
+        assert world.announced == [True]
+        return world
+
+    def do(self, event: Event) -> list[Action]:
+        """Let one event happen, with what comes of it. Returns the actions, in order."""
+        done: list[Action] = []
+        events = deque([event])
+        while events:
+            actions = self.broker.handle(events.popleft(), self.now)
+            for action in actions:
+                events += self._perform(action)
+            done += actions
+        return done
+
+    def drain(self) -> list[Action]:
+        """Everything that had arrived is handled."""
+        return self.do(Drained())
+
+    def tick(self) -> list[Action]:
+        """The deadline has come."""
+        return self.do(Due())
+
+    def wait(self, seconds: float) -> None:
+        """Time goes by, with a tick whenever the broker wishes for one; workers that aren't silent beat."""
+        until = self.now + seconds
+        while (deadline := self.broker.next_deadline()) is not None and deadline <= until:
+            self.now = max(self.now, deadline)
+            self.auth.beat()
+            self.tick()
+        self.now = until
+
+    def settle(self) -> None:
+        """Everybody does what he was asked to, until nobody has anything left to do."""
+        while True:
+            self.drain()
+            if not (self.auth.answer() or self.store.work()):
+                return
+
+    def _perform(self, action: Action) -> list[Event]:
+        match action:
+            case Reply(routing_id, envelope, body):
+                client = self.clients.get(routing_id)
+                if client is None or client.gone:
+                    return [Unreachable(routing_id)]
+                client.heard.append((envelope, body))
+            case AskWorker(routing_id, question):
+                worker = self.auth.workers.get(routing_id)
+                if worker is None or worker.gone:
+                    return [WorkerUnreachable(routing_id)]
+                worker.heard.append(question)
+            case OpenLink():
+                self.store.sockets += 1
+                self.store.inbox.clear()
+            case Push(header, parts):
+                if self.store.full:
+                    return [PushFailed()]
+                self.store.inbox.append((header, b"".join(parts)))
+            case Announce(ready):
+                self.announced.append(ready)
+            case End(reason):
+                self.ended.append(reason)
+        return []
+
+    # --- clients ------------------------------------------------------------------------------------------
+
+    def connect(self, key: str = "", *, routing_id: bytes = b"", address: str = "10.0.0.1") -> Client:
+        """A new connection that has said nothing."""
+        number = next(self._numbers)
+        client = Client(self, Peer(routing_id or an_id(number), key or f"key-{number}", address))
+        self.clients[client.peer.routing_id] = client
+        return client
+
+    def greet(self, **peer: Any) -> Client:
+        """A connection that has said hello."""
+        client = self.connect(**peer)
+        client.answer_to(client.say(envelopes.Hello(id=client.next_id())), envelopes.Welcome)
+        return client
+
+    def log_in(self, name: str, **peer: Any) -> Client:
+        """A session of that account, made if there is none, on a token of its own."""
+        client = self.greet(**peer)
+        request = client.say(envelopes.Resume(id=client.next_id(), token=self.auth.new_token(name)))
+        self.auth.answer()
+        client.name = client.answer_to(request, LoggedIn).name
+        return client
+
+    # --- what must hold -----------------------------------------------------------------------------------
+
+    def sessions(self) -> list[Session]:
+        """The broker's own view of its sessions."""
+        return self.broker._sessions.all()
+
+    def assert_at_rest(self) -> None:
+        """Nothing is under way, so nothing is counted: a leak of a counter is `busy` for ever."""
+        broker = self.broker
+        assert broker._link.idle
+        assert broker._link.weight == 0
+        assert broker._pool.idle
+        assert broker._sending.held_bytes == 0
+        for session in self.sessions():
+            assert (session.in_flight, session.held_bytes) == (0, 0), session.name
+            assert not any(stream.held for stream in session.streams.values())
+
+
+class Client:
+    """One connection, and what it has heard and not looked at."""
+
+    def __init__(self, world: World, peer: Peer) -> None:
+        self.world = world
+        self.peer = peer
+        self.name = ""
+        self.gone = False
+        self.heard: list[tuple[ToClient, bytes]] = []
+        self._ids = count(1)
+        self._message_ids = count(int.from_bytes(peer.routing_id[-4:], "big") << 32)
+
+    def next_id(self) -> int:
+        """A request id not used yet."""
+        return next(self._ids)
+
+    def say(self, envelope: ToBroker, body: bytes = b"") -> int:
+        """Send an envelope. Returns its request id, 0 if it has none."""
+        self.world.do(Arrived(self.peer, envelope, body))
+        return 0 if isinstance(envelope, envelopes.Credit) else envelope.id
+
+    def blunder(self, code: str = "bad_frame", request_id: int | None = None) -> None:
+        """Send what is no envelope."""
+        self.world.do(Malformed(self.peer, RemoteProtocolError(code, "no envelope", request_id=request_id)))
+
+    def answer_to(self, request_id: int, kind: type[T]) -> T:
+        """The one answer to a request, which must be of that kind."""
+        answers = [envelope for envelope, _ in self.heard if getattr(envelope, "id", None) == request_id]
+        assert len(answers) == 1, f"request {request_id} has {len(answers)} answers: {self.heard}"
+        self.heard = [pair for pair in self.heard if pair[0] is not answers[0]]
+        assert isinstance(answers[0], kind), answers[0]
+        return answers[0]
+
+    def waits_for(self, request_id: int) -> bool:
+        """True if the request has no answer yet."""
+        return all(getattr(envelope, "id", None) != request_id for envelope, _ in self.heard)
+
+    def ask(self, envelope: ToBroker, kind: type[T], body: bytes = b"") -> T:
+        """Send a request, have everybody work, and return its answer."""
+        request_id = self.say(envelope, body)
+        self.world.settle()
+        return self.answer_to(request_id, kind)
+
+    def refusal(self, request_id: int) -> str:
+        """The code with which a request was refused."""
+        return self.answer_to(request_id, Error).code
+
+    def send(
+        self, n: int, *to: str, contents: tuple[bytes, ...] = (b"hello",), ids: tuple[bytes, ...] = (), **more: Any
+    ) -> int:
+        """Send an envelope of a stream: each content is a message to all of `to`. Returns the request id."""
+        ids = ids or tuple(an_id(next(self._message_ids)) for _ in contents)
+        items = [Item(id=one, to=list(to), size=len(content)) for one, content in zip(ids, contents, strict=True)]
+        request = Send(id=self.next_id(), stream=more.pop("stream", STREAM), n=n, messages=items, **more)
+        return self.say(request, b"".join(contents))
+
+    def sent(self, request_id: int) -> list[Result]:
+        """The results of a send that was taken."""
+        return self.answer_to(request_id, Sent).results
+
+    def subscribe(self, sub: int = 1, *, messages: int = 100, size: int = 1 << 20, **more: Any) -> None:
+        """Begin a subscription with so much credit."""
+        request = envelopes.Subscribe(id=self.next_id(), sub=sub, messages=messages, bytes=size, **more)
+        self.answer_to(self.say(request), envelopes.Subscribed)
+
+    def delivered(self, sub: int = 1) -> list[tuple[Entry, bytes]]:
+        """What a subscription was sent since the last look; its numbers must have no gap."""
+        found: list[tuple[Entry, bytes]] = []
+        rest = []
+        for envelope, body in self.heard:
+            if isinstance(envelope, Deliver) and envelope.sub == sub:
+                if found:
+                    assert envelope.first == self._next_delivery
+                self._next_delivery = envelope.first + len(envelope.messages)
+                found += zip(envelope.messages, _cut(body, [entry.size for entry in envelope.messages]), strict=True)
+            else:
+                rest.append((envelope, body))
+        self.heard = rest
+        return found
+
+    _next_delivery = 0
+
+    @property
+    def session(self) -> Session:
+        """The broker's own view of this connection."""
+        session = self.world.broker._sessions.get(self.peer.routing_id)
+        assert session is not None
+        return session
+
+    @property
+    def known(self) -> bool:
+        """True while the broker has a session for this connection."""
+        return self.world.broker._sessions.get(self.peer.routing_id) is not None
+
+
+class AuthWorker:
+    """One worker and what it was asked."""
+
+    def __init__(self, routing_id: bytes) -> None:
+        self.routing_id = routing_id
+        self.gone = False
+        self.silent = False
+        self.heard: list[auth_link.ToWorker] = []
+
+    def take(self) -> list[auth_link.Ask]:
+        """The questions it was asked since the last look."""
+        asks = [envelope for envelope in self.heard if isinstance(envelope, auth_link.Ask)]
+        self.heard = [envelope for envelope in self.heard if not isinstance(envelope, auth_link.Ask)]
+        return asks
+
+
+class Auth:
+    """The authentication workers, and the accounts they know."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.workers: dict[bytes, AuthWorker] = {}
+        self.accounts: dict[str, int] = {}
+        self.tokens: dict[bytes, tuple[str, int]] = {}
+
+    def account(self, name: str) -> int:
+        """The number of an account, made if there is none."""
+        return self.accounts.setdefault(name, 100 + len(self.accounts))
+
+    def new_token(self, name: str) -> bytes:
+        """A new token of an account."""
+        self.account(name)
+        token = (len(self.tokens) + 1).to_bytes(limits.TOKEN_BYTES, "big")
+        self.tokens[token] = (name, len(self.tokens) + 1)
+        return token
+
+    def join(self, routing_id: bytes = b"worker-1", worker: bytes = b"", capacity: int = 64) -> AuthWorker:
+        """A worker says `ready`."""
+        new = self.workers[routing_id] = AuthWorker(routing_id)
+        self.say(auth_link.Ready(worker=worker or routing_id.ljust(16), capacity=capacity), routing_id)
+        return new
+
+    def say(self, envelope: auth_link.FromWorker, routing_id: bytes = b"worker-1") -> list[Action]:
+        """A worker says something."""
+        return self._world.do(WorkerArrived(routing_id, envelope))
+
+    def beat(self) -> None:
+        """Every worker that lives says so."""
+        for worker in self.workers.values():
+            if not worker.gone and not worker.silent:
+                self.say(auth_link.Beat(), worker.routing_id)
+
+    def tell(
+        self, ask: auth_link.Ask, outcome: auth_link.Outcome | None = None, routing_id: bytes = b"worker-1"
+    ) -> list[Action]:
+        """A worker answers a question: as told, or as a sound one would."""
+        return self.say(auth_link.Told(n=ask.n, outcome=outcome or self.outcome(ask.question)), routing_id)
+
+    def asked(self, kind: type[T], routing_id: bytes = b"worker-1") -> tuple[auth_link.Ask, T]:
+        """The one question that a worker was asked since the last look, which must be of that kind."""
+        asks = self.workers[routing_id].take()
+        assert len(asks) == 1, asks
+        question = asks[0].question
+        assert isinstance(question, kind)
+        return asks[0], question
+
+    def answer(self) -> bool:
+        """All workers answer all they were asked. False if there was nothing."""
+        worked = False
+        for worker in list(self.workers.values()):
+            for ask in [] if worker.gone else worker.take():
+                worked = True
+                self.tell(ask, routing_id=worker.routing_id)
+        return worked
+
+    def outcome(self, question: auth_link.Question) -> auth_link.Outcome:
+        """What a sound worker would answer."""
+        match question:
+            case auth_link.MakeAccount():
+                return auth_link.AccountMade(account=self.account(question.name), name=question.name)
+            case auth_link.LogIn(name=name):
+                if name not in self.accounts or question.password != "right":
+                    return auth_link.Refused(code="wrong_credentials")
+                return self.token_made(name)
+            case auth_link.UseToken(token=token):
+                name, number = self.tokens[token]
+                return auth_link.TokenValid(account=self.accounts[name], name=name, token_id=number, expires_at_us=9)
+            case auth_link.EndToken(token_id=number):
+                return auth_link.TokensEnded(ended=[number])
+            case auth_link.ChangePassword(account=account):
+                name = next(name for name, other in self.accounts.items() if other == account)
+                ended = [number for owner, number in self.tokens.values() if owner == name]
+                return self.token_made(name, ended)
+            case auth_link.ListTokens():
+                return auth_link.TokensListed(tokens=[])
+            case auth_link.ResolveNames(names=names):
+                found = {name: self.accounts[name] for name in names if name in self.accounts}
+                return auth_link.NamesResolved(accounts=found)
+            case auth_link.CheckTokens():
+                return auth_link.TokensEnded()
+
+    def token_made(self, name: str, ended: list[int] | None = None) -> auth_link.TokenMade:
+        """A new token of an account, and those that are over with it."""
+        token = self.new_token(name)
+        return auth_link.TokenMade(
+            account=self.account(name),
+            name=name,
+            token_id=self.tokens[token][1],
+            token=token,
+            expires_at_us=9,
+            ended=ended or [],
+        )
+
+
+class Row:
+    """One delivery in the store."""
+
+    def __init__(self, mailbox: int, entry: Entry, content: bytes) -> None:
+        self.mailbox = mailbox
+        self.entry = entry
+        self.content = content
+        self.read = False
+
+
+class Store:
+    """The store: what waits in its pipe, and a model of what it holds."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.inbox: deque[tuple[store_link.ToStore, bytes]] = deque()
+        self.full = False
+        self.sockets = 0
+        self.epoch = 1
+        self.generation = 0
+        self.history = HISTORY
+        self.high = 0
+        self.rows: list[Row] = []
+        self.known: dict[tuple[int, bytes], Result] = {}
+        self.delivered: dict[int, int] = {}
+
+    # --- talking ------------------------------------------------------------------------------------------
+
+    def say(self, envelope: store_link.FromStore, body: bytes = b"") -> list[Action]:
+        """The store says something."""
+        return self._world.do(StoreArrived(envelope, body))
+
+    def waits(self, kind: type[T]) -> list[T]:
+        """What of that kind is in the pipe."""
+        return [envelope for envelope, _ in self.inbox if isinstance(envelope, kind)]
+
+    def open(self) -> list[Action]:
+        """Answer the broker's `open`, and flush what comes of it."""
+        nonce = self.waits(store_link.Open)[-1].nonce
+        self.inbox.clear()
+        self.generation += 1
+        actions = self.say(
+            store_link.Opened(
+                nonce=nonce, epoch=self.epoch, generation=self.generation, history=self.history, high=self.high
+            )
+        )
+        return actions + self._world.drain()
+
+    def work(self) -> bool:
+        """Do all that is in the pipe. False if there was nothing."""
+        worked = bool(self.inbox)
+        while self.inbox:
+            self.step()
+        return worked
+
+    def step(self) -> list[Action]:
+        """Do the first thing in the pipe."""
+        envelope, body = self.inbox.popleft()
+        match envelope:
+            case store_link.Batch():
+                return self.say(self.confirm(envelope, body))
+            case store_link.Ask(n=n, query=query):
+                reading, contents = self.read(query)
+                return self.answered(n, reading, contents)
+            case store_link.Beat():
+                return self.say(envelope)
+            case store_link.Open():
+                self.inbox.appendleft((envelope, body))
+                return self.open()
+
+    def answered(self, n: int, reading: store_link.Reading, contents: bytes = b"") -> list[Action]:
+        """Answer a query."""
+        return self.say(
+            store_link.Answered(
+                epoch=self.epoch, generation=self.generation, n=n, history=self.history, reading=reading
+            ),
+            contents,
+        )
+
+    def abort(self, n: int, code: str = "storage_full") -> list[Action]:
+        """Roll a batch back, and throw away what is behind it."""
+        self.inbox.clear()
+        return self.say(
+            store_link.Aborted(epoch=self.epoch, generation=self.generation, n=n, code=code, text="no room")
+        )
+
+    # --- holding ------------------------------------------------------------------------------------------
+
+    def confirm(self, batch: store_link.Batch, body: bytes) -> store_link.Confirmed:
+        """Execute a batch. The confirmation, which a test may keep back."""
+        base = self.high
+        start = 0
+        outcomes: list[store_link.Outcome] = []
+        for command in batch.commands:
+            match command:
+                case store_link.StoreMessages():
+                    size = sum(message.size for message in command.messages)
+                    outcomes.append(self._store(command, body[start : start + size]))
+                    start += size
+                case store_link.MarkMessages():
+                    outcomes.append(self._mark(command))
+                case store_link.NoteDelivered(mailbox=mailbox, through=through):
+                    self.delivered[mailbox] = max(through, self.delivered.get(mailbox, 0))
+                    outcomes.append(store_link.Noted())
+                case store_link.CloseMailbox():
+                    outcomes.append(store_link.Noted())
+        assert start == len(body)
+        return store_link.Confirmed(
+            epoch=batch.epoch, generation=batch.generation, n=batch.n, base=base, high=self.high, outcomes=outcomes
+        )
+
+    def _store(self, command: store_link.StoreMessages, body: bytes) -> store_link.Stored:
+        results = []
+        contents = _cut(body, [message.size for message in command.messages])
+        for message, content in zip(command.messages, contents, strict=True):
+            known = self.known.get((command.sender, message.id))
+            if known is not None:
+                results.append(Result(seq=known.seq, stored_at_us=known.stored_at_us, again=True))
+            elif message.refusal:
+                results.append(Result(code=message.refusal, text=message.refusal_text))
+            else:
+                results.append(self.insert(command.sender, command.sender_name, message, content))
+        return store_link.Stored(results=results)
+
+    def insert(self, sender: int, sender_name: str, message: store_link.Message, content: bytes) -> Result:
+        """Store one message: the broker's, or, called by a test, somebody else's."""
+        self.high += 1
+        result = self.known[sender, message.id] = Result(seq=self.high, stored_at_us=self.high * 1_000)
+        entry = Entry(
+            seq=self.high,
+            id=message.id,
+            sender=sender_name,
+            to=message.to,
+            size=message.size,
+            stored_at_us=result.stored_at_us,
+        )
+        self.rows += [Row(mailbox, entry, content) for mailbox in message.mailboxes]
+        return result
+
+    def _mark(self, command: store_link.MarkMessages) -> store_link.MarkedMessages:
+        mine = {row.entry.seq: row for row in self.rows if row.mailbox == command.mailbox}
+        changed = [seq for seq in command.seqs if seq in mine and mine[seq].read is not command.read]
+        for seq in changed:
+            mine[seq].read = command.read
+        return store_link.MarkedMessages(changed=changed, unknown_seqs=[seq for seq in command.seqs if seq not in mine])
+
+    def read(self, query: store_link.Query) -> tuple[store_link.Reading, bytes]:
+        """What a query finds now."""
+        match query:
+            case store_link.ReadPage():
+                return self._page(query)
+            case store_link.CountMailbox(mailbox=mailbox):
+                mine = [row for row in self.rows if row.mailbox == mailbox]
+                unread = sum(not row.read for row in mine)
+                return store_link.MailboxCounted(unread=unread, total=len(mine)), b""
+            case store_link.ReadStatus(ids=ids):
+                return store_link.StatusRead(messages=[envelopes.MessageStatus(id=one) for one in ids]), b""
+
+    def _page(self, query: store_link.ReadPage) -> tuple[store_link.PageRead, bytes]:
+        """A page as DESIGN §4 has it: its end, `through`, may lie behind its last entry."""
+        page: list[Row] = []
+        size = 0
+        for row in self.rows:
+            if row.mailbox != query.mailbox or row.entry.seq <= query.after or (query.unread and row.read):
+                continue
+            if query.sender and row.entry.sender != query.sender:
+                continue
+            if len(page) == query.limit or (page and size + len(row.content) > query.bytes_max):
+                through = page[-1].entry.seq
+                entries = [row.entry for row in page]
+                return store_link.PageRead(entries=entries, through=through, more=True), _joined(page)
+            page.append(row)
+            size += len(row.content)
+        return store_link.PageRead(entries=[row.entry for row in page], through=self.high, more=False), _joined(page)
+
+
+def _joined(rows: list[Row]) -> bytes:
+    return b"".join(row.content for row in rows)
+
+
+def _cut(body: bytes, sizes: list[int]) -> list[bytes]:
+    ends = list(accumulate(sizes, initial=0))
+    assert ends[-1] == len(body)
+    return [body[start:end] for start, end in pairwise(ends)]
