@@ -172,7 +172,7 @@ class MemoryJournal:
             return self._mark(command)
         box = self._mailboxes.setdefault(command.mailbox, Mailbox())
         if isinstance(command, NoteDelivered):
-            box.delivered_through = max(box.delivered_through, command.through)
+            box.delivered_through = max(box.delivered_through, min(command.through, self._high))
         elif isinstance(command, CloseMailbox):
             self._mailboxes[command.mailbox] = Mailbox(closed=True, delivered_through=box.delivered_through)
         return Noted()

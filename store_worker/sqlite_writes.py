@@ -274,7 +274,8 @@ class Writer:
         counters = self._counts.to_change(command.mailbox) if not isinstance(command, StoreMessages) else None
         assert counters is not None
         if isinstance(command, NoteDelivered):
-            counters.delivered_through = max(counters.delivered_through, command.through)
+            through = min(command.through, self.high)  # what is not stored yet can't have been delivered
+            counters.delivered_through = max(counters.delivered_through, through)
         elif isinstance(command, CloseMailbox):
             self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (command.mailbox,))
             counters.unread = counters.total = 0

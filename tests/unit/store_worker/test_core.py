@@ -319,6 +319,13 @@ class TestRule9Failures:
         assert said(actions) == [Closed(epoch=1, generation=1)]
         assert house.journal.count(CountMailbox(mailbox=BOB)).total == 0
 
+    def test_a_link_that_is_lost_during_a_commit_is_told_nothing_of_it(self, house: House) -> None:
+        house.core.handle(Arrived(*batch(1)), 0.0)
+        (commit,) = house.core.handle(Drained(), 0.0)
+        house.core.handle(Unsendable("b"), 0.0)
+        assert isinstance(commit, Commit)
+        assert house.core.handle(Committed(house.journal.commit(commit.writes, NOW_US)), 0.0) == []
+
 
 class TestGroupCommit:
     def test_all_that_arrived_in_one_drain_is_one_transaction(self, house: House) -> None:
