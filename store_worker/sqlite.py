@@ -61,7 +61,7 @@ class SqliteJournal:
             generation, last = row or (0, b"")
             if nonce != last:
                 generation += 1
-                self._db.execute("INSERT OR REPLACE INTO brokers VALUES (?, ?, ?)", (name, generation, nonce))
+                self._db.execute(_UPSERT_BROKER, (name, generation, nonce))
             return generation
 
         return self._transaction(count)
@@ -168,4 +168,8 @@ class SqliteJournal:
         raise error  # our bug: a statement that is wrong, a constraint that was not kept
 
 
+_UPSERT_BROKER = """
+    INSERT INTO brokers (name, generation, nonce) VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, nonce = excluded.nonce
+"""
 _DISK_ERRORS = (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.NoMemError)
