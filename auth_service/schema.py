@@ -69,7 +69,6 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
     with _lock(path.with_name(path.name + ".lock")):
         version = _version(connection, path)
         connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "full")
         if version < len(MIGRATIONS):
             _migrate(connection, version)
     found = connection.execute("PRAGMA quick_check(1)").get
