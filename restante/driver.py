@@ -41,7 +41,7 @@ from restante.events import (
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.session import Session, Stage
 from restante.settings import Settings, SettingsError
-from restante.transport import Link
+from restante.transport import DRAIN_MAX, Link
 from restante.wire import limits
 from restante.wire.envelopes import TEXT, Entry, Item, Request, Result, ToClient
 from restante.wire.errors import (
@@ -284,6 +284,8 @@ class Driver:
         found = self.link.drain()
         for event in found:
             self.feed(event)
+        if len(found) >= DRAIN_MAX:
+            return len(found)  # there may be more, and time is up for nothing whose answer is there (RULES 22)
         deadline = self.session.next_deadline()
         if deadline is not None and deadline <= time.monotonic():
             self.feed(Ticked())

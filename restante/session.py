@@ -32,9 +32,9 @@ from restante import events
 from restante.acking import Acking
 from restante.asking import Ask, Asks
 from restante.dialling import HANDSHAKE_S, Dialling
-from restante.events import Action, Drop, EndFollow, Event, Fail, Mark, Open, Resolve, Transmit
+from restante.events import Action, Drop, EndFollow, Event, Fail, Open, Resolve, Transmit
 from restante.sending import WINDOW_ENVELOPES, Stream
-from restante.subscribing import Follow
+from restante.subscribing import Follows
 from restante.wire import envelopes, limits
 from restante.wire.envelopes import Error, LoggedIn, ToClient, Welcome
 from restante.wire.errors import (
@@ -42,7 +42,6 @@ from restante.wire.errors import (
     AlreadyLoggedIn,
     BadToken,
     ChatError,
-    HistoryChanged,
     NotLoggedIn,
     RefusedError,
     RemoteProtocolError,
@@ -84,11 +83,10 @@ class Session:
         self.stage = Stage.IDLE
         self.connection = 0
         self._last_request_id = 0
-        self._last_sub = 0
         self._asks = Asks(self._new_request_id)
         self._acking = Acking(self._asks)
         self.stream = Stream(entropy(limits.ID_BYTES), self._new_request_id)
-        self._follows: dict[int, Follow] = {}
+        self._follows = Follows(self._asks)
         self._greeting: list[Ask] = []
         """Who waits for the welcome of a new connection."""
         self._joining: list[Ask] = []
@@ -108,7 +106,10 @@ class Session:
         actions: list[Action] = []
         if self.stage is Stage.CLOSED:
             return actions
-        self._take(event, now, actions)
+        if isinstance(event, events.Ticked):
+            self._ticked(now, actions)
+        else:
+            self._take(event, now, actions)
         self._advance(now, actions)
         if any(isinstance(action, Transmit) for action in actions):
             self._sent_at = now
@@ -141,9 +142,9 @@ class Session:
         elif isinstance(event, events.Followed):
             self._followed(event, actions)
         elif isinstance(event, events.Consumed):
-            self._consumed(event, actions)
+            self._follows.consumed(event, actions)
         elif isinstance(event, events.Unfollowed):
-            self._unfollowed(event)
+            self._follows.remove(event.follow)
         elif isinstance(event, events.Abandoned):
             self._abandoned(event)
         elif isinstance(event, events.Lost):
@@ -197,21 +198,9 @@ class Session:
     def _followed(self, event: events.Followed, actions: list[Action]) -> None:
         error = self._no_account()
         if error is None:
-            self._follows[event.follow] = Follow(event)
+            self._follows.add(event)
         else:
             actions.append(EndFollow(event.follow, error))
-
-    def _consumed(self, event: events.Consumed, actions: list[Action]) -> None:
-        follow = self._follows.get(event.follow)
-        if follow is not None:
-            follow.consumed(event.messages, event.bytes)
-            if follow.sub:
-                follow.top_up(actions)
-
-    def _unfollowed(self, event: events.Unfollowed) -> None:
-        follow = self._follows.pop(event.follow, None)
-        if follow is not None:
-            self._unsubscribe(follow)
 
     def _abandoned(self, event: events.Abandoned) -> None:
         if not self.stream.abandon(event.ticket) and not self._asks.abandon(event.ticket):
@@ -244,9 +233,17 @@ class Session:
         """Whether there is a reason to be connected."""
         return bool(self.stream.active or self._asks.wanted or self._follows or self._acking.active)
 
+    def _ticked(self, now: float, actions: list[Action]) -> None:
+        """Time is up for something. Nothing else ends by time: an answer that has come counts, however late we look
+        (RULES 22)."""
+        self._expire(now, actions)
+        if self.stage is Stage.GREETING and now >= self._due_at:
+            self._lose("no answer", now, actions)
+        elif self.stage in (Stage.GREETED, Stage.READY) and now >= self._overdue_at():
+            self._lose("it stopped answering", now, actions)
+
     def _advance(self, now: float, actions: list[Action]) -> None:
         """Do what can be done now."""
-        self._expire(now, actions)
         if self.stage is Stage.IDLE and self._wanted():
             self.stage, self._due_at = Stage.WAITING, now
         if self.stage is Stage.WAITING:
@@ -254,13 +251,8 @@ class Session:
                 self.stage = Stage.IDLE
             elif now >= self._due_at:
                 self._open(now, actions)
-        elif self.stage is Stage.GREETING and now >= self._due_at:
-            self._lose("no answer", now, actions)
         elif self.stage in (Stage.GREETED, Stage.READY):
-            if now >= self._overdue_at():
-                self._lose("it stopped answering", now, actions)
-            else:
-                self._work(now, actions)
+            self._work(now, actions)
 
     def _open(self, now: float, actions: list[Action]) -> None:
         self.connection += 1
@@ -277,7 +269,7 @@ class Session:
         if self.stage is Stage.GREETED:
             self._resume()
         else:
-            self._subscribe()
+            self._follows.subscribe()
             self._ping(now)
         room = max(1, bounds.requests_in_flight - WINDOW_ENVELOPES)
         self._asks.transmit(logged_in=self.stage is Stage.READY, room=room, now=now, actions=actions)
@@ -291,13 +283,6 @@ class Session:
             self._resuming = True
             header = envelopes.Resume(id=1, token=self.token)
             self._asks.add(Ask(header=header, settled=self._resumed, per_connection=True))
-
-    def _subscribe(self) -> None:
-        for follow in self._follows.values():
-            if not follow.sub:
-                self._last_sub += 1
-                header = follow.subscribe(self._last_sub)
-                self._asks.add(Ask(header=header, settled=self._subscribed, per_connection=True))
 
     def _ping(self, now: float) -> None:
         if now >= self._ping_at():
@@ -323,8 +308,7 @@ class Session:
         self.stage = Stage.IDLE
         self._asks.lost()
         self.stream.lost()
-        for follow in self._follows.values():
-            follow.sub = 0
+        self._follows.lost()
         self._resuming = self._pinging = False
 
     def _lose(
@@ -355,13 +339,12 @@ class Session:
             if not self.stream.answered(header, actions):
                 self._lose("its answer does not fit what was sent", now, actions)
         elif isinstance(header, envelopes.Deliver):
-            self._delivered(header, event.body, now, actions)
+            try:
+                self._follows.delivered(header, event.body, actions)
+            except RemoteProtocolError as error:
+                self._lose(error.text, now, actions)
         elif isinstance(header, envelopes.Marked):
-            actions.extend(
-                Mark(number, header.seqs, header.read)
-                for number, follow in self._follows.items()
-                if follow.sub == header.sub
-            )
+            self._follows.marked(header, actions)
         elif isinstance(header, Error):
             self._error(header, now, actions)
         elif isinstance(header, Welcome):
@@ -393,20 +376,6 @@ class Session:
             self.stream.refused(error, wait_s, now, actions)
         else:
             self._asks.refused(error, wait_s, now, actions)
-
-    def _delivered(self, deliver: envelopes.Deliver, body: bytes, now: float, actions: list[Action]) -> None:
-        follow = next((follow for follow in self._follows.values() if follow.sub == deliver.sub), None)
-        if follow is None:
-            return
-        try:
-            whole = follow.delivered(deliver, body, actions)
-        except RemoteProtocolError as error:
-            self._lose(error.text, now, actions)
-            return
-        if whole:
-            follow.top_up(actions)  # repeats are consumed already
-        else:
-            self._unsubscribe(follow)
 
     def _told(self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
         """A user's request is at its end."""
@@ -456,31 +425,8 @@ class Session:
         for ask in joining:
             self._asks.end(ask, identity, b"", now, actions)
 
-    def _subscribed(
-        self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]
-    ) -> None:
-        assert isinstance(ask.header, envelopes.Subscribe), "this is what subscriptions are asked with"
-        sub = ask.header.sub
-        number = next((number for number, follow in self._follows.items() if follow.sub == sub), None)
-        if number is None:
-            return
-        if isinstance(outcome, envelopes.Subscribed):
-            self._follows[number].history = outcome.history
-        elif isinstance(outcome, HistoryChanged):
-            self._follows[number].begin_again()
-        elif isinstance(outcome, ChatError):
-            del self._follows[number]
-            actions.append(EndFollow(number, outcome))
-
     def _ponged(self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
         self._pinging = False
-
-    def _unsubscribe(self, follow: Follow) -> None:
-        """End it on this connection."""
-        if follow.sub and self.stage is Stage.READY:
-            header = envelopes.Unsubscribe(id=1, sub=follow.sub)
-            self._asks.add(Ask(header=header, settled=_ignore, per_connection=True))
-        follow.sub = 0
 
     # --- endings ------------------------------------------------------------------------------------------
 
@@ -500,8 +446,7 @@ class Session:
         self._asks.fail(joining, error, now, actions)
         self._acking.fail_all(error, actions)
         self.stream.fail_all(error, actions)
-        actions.extend(EndFollow(number, error) for number in self._follows)
-        self._follows.clear()
+        self._follows.end_all(error, actions)
 
     def _fail_all(self, error: ChatError, now: float, actions: list[Action]) -> None:
         greeting, self._greeting = self._greeting, []
@@ -527,7 +472,3 @@ class Session:
         """How long to wait before asking again: what the server said, and some, so that not all come at once."""
         asked_s = RETRY_S if error.retry_after_ms is None else error.retry_after_ms / 1000
         return asked_s * (1 + self._chance() / 4)
-
-
-def _ignore(ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
-    """Nobody waits for it."""

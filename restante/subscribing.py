@@ -1,4 +1,4 @@
-"""One subscription, over any number of connections.
+"""Subscriptions, over any number of connections.
 
 The broker delivers no more than the credit it was given: a total, in messages and bytes, counted from the beginning of
 the subscription (RULES 18). The credit is what the user has consumed, and a window more. Deliveries are numbered; when
@@ -10,9 +10,11 @@ All counts here run for ever; `_base_…` are those at which the present subscri
 
 from __future__ import annotations
 
-from restante.events import Action, Followed, Hand, Transmit
+from restante.asking import Ask, Asks
+from restante.events import Action, Consumed, EndFollow, Followed, Hand, Mark, Transmit
 from restante.wire.codec import cut
-from restante.wire.envelopes import Credit, Deliver, Entry, Subscribe
+from restante.wire.envelopes import Credit, Deliver, Entry, Marked, Subscribe, Subscribed, ToClient, Unsubscribe
+from restante.wire.errors import ChatError, HistoryChanged
 
 
 class Follow:
@@ -94,3 +96,93 @@ class Follow:
             max(0, self._consumed_messages + self.wanted.messages - self._base_messages),
             max(0, self._consumed_bytes + self.wanted.bytes - self._base_bytes),
         )
+
+
+class Follows:
+    """All subscriptions of a session, by the shell's numbers."""
+
+    def __init__(self, asks: Asks) -> None:
+        self._asks = asks
+        self._follows: dict[int, Follow] = {}
+        self._last_sub = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._follows)
+
+    def add(self, wanted: Followed) -> None:
+        """A subscription is wanted."""
+        self._follows[wanted.follow] = Follow(wanted)
+
+    def remove(self, number: int) -> None:
+        """A subscription is no longer wanted."""
+        follow = self._follows.pop(number, None)
+        if follow is not None:
+            self._unsubscribe(follow)
+
+    def consumed(self, event: Consumed, actions: list[Action]) -> None:
+        """The user has taken something."""
+        follow = self._follows.get(event.follow)
+        if follow is not None:
+            follow.consumed(event.messages, event.bytes)
+            if follow.sub:
+                follow.top_up(actions)
+
+    def subscribe(self) -> None:
+        """Make those that this connection does not have."""
+        for follow in self._follows.values():
+            if not follow.sub:
+                self._last_sub += 1
+                header = follow.subscribe(self._last_sub)
+                self._asks.add(Ask(header=header, settled=self._subscribed, per_connection=True))
+
+    def delivered(self, deliver: Deliver, body: bytes, actions: list[Action]) -> None:
+        """Messages came. Raises RemoteProtocolError if the body is not what the header says."""
+        for follow in self._follows.values():
+            if follow.sub == deliver.sub:
+                if follow.delivered(deliver, body, actions):
+                    follow.top_up(actions)  # repeats are consumed already
+                else:
+                    self._unsubscribe(follow)
+
+    def marked(self, notice: Marked, actions: list[Action]) -> None:
+        """Another session has read something, or wants it unread."""
+        for number, follow in self._follows.items():
+            if follow.sub == notice.sub:
+                actions.append(Mark(number, notice.seqs, notice.read))
+
+    def lost(self) -> None:
+        """The connection is gone, and with it what it had."""
+        for follow in self._follows.values():
+            follow.sub = 0
+
+    def end_all(self, error: ChatError, actions: list[Action]) -> None:
+        """None can go on."""
+        actions.extend(EndFollow(number, error) for number in self._follows)
+        self._follows.clear()
+
+    def _subscribed(
+        self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]
+    ) -> None:
+        assert isinstance(ask.header, Subscribe), "this is what subscriptions are asked with"
+        sub = ask.header.sub
+        number = next((number for number, follow in self._follows.items() if follow.sub == sub), None)
+        if number is None:
+            return  # no longer wanted
+        if isinstance(outcome, Subscribed):
+            self._follows[number].history = outcome.history
+        elif isinstance(outcome, HistoryChanged):
+            self._follows[number].begin_again()
+        elif isinstance(outcome, ChatError):
+            del self._follows[number]
+            actions.append(EndFollow(number, outcome))
+
+    def _unsubscribe(self, follow: Follow) -> None:
+        """End it on this connection, if that has it."""
+        if follow.sub:
+            header = Unsubscribe(id=1, sub=follow.sub)
+            self._asks.add(Ask(header=header, settled=_ignore, per_connection=True))
+        follow.sub = 0
+
+
+def _ignore(ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
+    """Nobody waits for it."""
