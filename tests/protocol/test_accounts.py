@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from restante.wire import auth_link, limits
 from restante.wire import envelopes as e
-from restante.wire import limits
 from tests.protocol.dialogue import PASSWORD, Client, World
-from tests.protocol.speech import refused
+from tests.protocol.speech import of_type, refused
 
 NO_NAMES = ["", "b", "-bob", "bob eve", "böb", "bob!", ".bob", "b\nb", "\u212aelvin", "stra\u00dfe"]
 PASSWORDS = [("1234567", False), ("12345678", True), ("ß" * 512, True), ("ß" * 513, False)]
@@ -124,6 +124,17 @@ class TestAccounts:
         (victim,) = [info.token for info in tokens.tokens if not info.current]
         assert bob.ask(e.Revoke(id=51, op=world.op(), token=victim)) == e.Done(id=51)
         refused(other.heard[-1][0], "session_ended")
+
+    def test_a_token_that_ended_behind_the_broker_s_back_ends_its_sessions_soon(
+        self, world: World, bob: Client
+    ) -> None:
+        """[S10]: an administrator disabled the account, or the token expired."""
+        eve = world.login("eve")
+        world.answers.answer(auth_link.EndToken(op=world.op(), account=1, token_id=1), world.wall_us)
+        world.wait(limits.SESSION_CHECK_S + 1, bob, eve)
+        (told,) = [h for h in of_type(bob, e.Error) if h.code == "session_ended"]
+        assert (told.fatal, told.id) == (True, None)
+        assert eve.greeted()
 
     def test_a_session_that_revokes_itself_is_answered_and_over(self, world: World, bob: Client) -> None:
         """[S9]"""

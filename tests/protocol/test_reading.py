@@ -79,13 +79,15 @@ class TestPages:
         world.wait(3, bob, eve)
         assert state(eve, 1) == wanted
 
-    def test_a_delivery_marks_delivered(self, world: World, bob: Client) -> None:
-        """[D6]"""
+    @pytest.mark.parametrize(("sender", "wanted"), [("", "delivered"), ("eve", "stored")])
+    def test_a_delivery_marks_delivered(self, world: World, bob: Client, sender: str, wanted: str) -> None:
+        """[D6]: one without filter, since the mark covers everything up to it."""
         eve = world.login("eve")
-        subscribe(bob)
+        bob.ask(e.Subscribe(id=50, sub=1, sender=sender, messages=9, bytes=99))
         send(eve, 1, message(1, "bob"))
+        assert deliveries(bob) == [(1, 1)]
         world.wait(3, bob, eve)
-        assert state(eve, 1) == "delivered"
+        assert state(eve, 1) == wanted
 
     def test_a_fetch_after_sent_finds_what_was_sent(self, bob: Client) -> None:
         """[D7]"""
