@@ -8,6 +8,7 @@ connection is gone. It does not reconnect by itself (RULES 3).
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Final
@@ -47,6 +48,7 @@ class Link:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._poller = zmq.Poller()
+        self._pause = threading.Event()  # never set: what one waits on while there is no socket
         self._connection = 0
 
     def open(self, connection: int) -> Lost | None:
@@ -98,6 +100,11 @@ class Link:
 
     def wait(self, timeout_s: float | None) -> None:
         """Until something has come, or time is up; None: for ever."""
+        if self._socket is None:
+            # Between two connections. A poll of nothing returns at once, and would burn a processor meanwhile.
+            assert timeout_s is not None, "nothing can come, so somebody must know when to go on"
+            self._pause.wait(max(0.0, timeout_s))
+            return
         timeout_ms = None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)
         self._poller.poll(timeout_ms)
 
