@@ -185,7 +185,7 @@ class TestRefusedWhole:
         world.assert_at_rest()
 
     def test_too_many_streams(self) -> None:
-        world, ann = a_world("bob")
+        _world, ann = a_world("bob")
         for number in range(limits.STREAMS_PER_SESSION_MAX):
             ann.send(1, "bob", stream=an_id(number))
         assert ann.refusal(ann.send(1, "bob", stream=an_id(99))) == "too_large"
@@ -419,8 +419,8 @@ class TestGuessing:
 class Sends(RuleBasedStateMachine):
     """Two clients send, workers and store answer, fail, die and come back in any order.
 
-    Whatever happens, the messages of a stream that were stored stand in its order, every request has at most one answer,
-    and when nothing is under way nothing is counted.
+    Whatever happens: what was stored of a stream stands in its order, a request has one answer at most, and when
+    nothing is under way nothing is counted.
     """
 
     def __init__(self) -> None:
