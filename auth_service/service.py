@@ -46,6 +46,7 @@ from runtime.logging import get_logger
 from runtime.loop import Loop
 from runtime.pulse import pulse_at
 from runtime.sockets import Socket
+from runtime.watch import RefusalLog
 
 DATABASE: Final = "accounts.db"
 """The file's name in the data directory."""
@@ -56,6 +57,7 @@ class Link:
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
+        self.refusals = RefusalLog(socket, "broker")
 
     def receive(self) -> Event | None:
         frames = sockets.receive_now(self.socket)
@@ -72,6 +74,7 @@ class Link:
 
     def close(self) -> None:
         """Close, dropping what has not gone out."""
+        self.refusals.close()
         self.socket.close(0)
 
 
@@ -91,7 +94,7 @@ class Service:
         self._link = self._connect()
         self._loop: Loop[Event, Action] = Loop(
             Core(secrets.token_bytes(ID_BYTES), time.monotonic()),
-            [self._link],
+            [self._link, self._link.refusals],
             self._perform,
             due=Due(),
             stop=Stopped(),
@@ -125,10 +128,7 @@ class Service:
             case Abandon(job):
                 self._abandon(job)
             case Connect():
-                self._loop.remove(self._link)
-                self._link.close()
-                self._link = self._connect()
-                self._loop.add(self._link)
+                self._reconnect()
             case Note(what):
                 self._log.warning(what)
             case End():
@@ -136,13 +136,21 @@ class Service:
         return ()
 
     def _connect(self) -> Link:
-        socket = sockets.worker_dealer(self._context)
+        link = Link(sockets.worker_dealer(self._context))
         try:
-            sockets.connect(socket, self._settings.broker, self._client)
+            sockets.connect(link.socket, self._settings.broker, self._client)
         except SetupError:
             self._context.destroy(0)
             raise
-        return Link(socket)
+        return link
+
+    def _reconnect(self) -> None:
+        for inlet in (self._link, self._link.refusals):
+            self._loop.remove(inlet)
+        self._link.close()
+        self._link = self._connect()
+        for inlet in (self._link, self._link.refusals):
+            self._loop.add(inlet)
 
     def _begin(self, job: int, question: auth_link.Question) -> None:
         pool = self._reading if isinstance(question, READS) else self._hashing

@@ -50,6 +50,7 @@ from runtime.logging import get_logger
 from runtime.loop import Loop
 from runtime.pulse import pulse_at
 from runtime.sockets import Socket
+from runtime.watch import RefusalLog
 from runtime.zap import Enrolled, Rule, Zap, anyone
 
 CLIENTS, AUTH_WORKERS, STORES = "clients", "auth-workers", "stores"
@@ -115,6 +116,7 @@ class Service:
         self._log = get_logger()
         self._notifier = Notifier(settings.notify_fd)
         self._push: Socket | None = None
+        self._refusals: RefusalLog
         self._clients = sockets.client_router(
             context,
             frame_bytes_max=limits.FRAME_BYTES_MAX,
@@ -152,6 +154,8 @@ class Service:
     def close(self) -> None:
         """Free every socket, at once."""
         self._loop.close()
+        if self._push is not None:
+            self._refusals.close()
         for socket in (self._clients, self._workers, self._confirms, self._push):
             if socket is not None:
                 socket.close(0)
@@ -183,8 +187,12 @@ class Service:
     def _open_link(self) -> None:
         """A new PUSH to the store: what the old one held must not reach it any more (RULES 6)."""
         if self._push is not None:
+            self._loop.remove(self._refusals)
+            self._refusals.close()
             self._push.close(0)
         self._push = sockets.push(self._context)
+        self._refusals = RefusalLog(self._push, "store")
+        self._loop.add(self._refusals)
         client = None
         if self._settings.store.startswith("tcp://"):
             client = sockets.Client(self._keys, keys.peer(self._settings.keys, "store"))

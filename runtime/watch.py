@@ -1,7 +1,7 @@
 """Notices that a handshake was refused: what a connecting socket never says by itself.
 
 A DEALER or PUSH whose key isn't admitted (ZAP 400), or that speaks another mechanism, is closed by libzmq for good: it
-does not reconnect, sends succeed, and nothing arrives (measured, libzmq 4.3.5). Only the socket's monitor tells.
+does not reconnect, and what is sent vanishes or gets EAGAIN (measured, libzmq 4.3.5). Only the socket's monitor tells.
 Other ends (nobody listens, a host dies, a limit on connections) are tried again by libzmq, and are not reported here.
 """
 
@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from runtime.logging import get_logger
 from runtime.sockets import Socket, receive_now
 
 E = TypeVar("E")
@@ -44,6 +45,27 @@ class RefusalWatch(Generic[E]):
         """Stop watching. Take it out of the loop before."""
         self._watched.disable_monitor()
         self.socket.close(0)
+
+
+class RefusalLog:
+    """An inlet that logs each refused handshake of ``watched`` as ``peer``'s, and gives the core no event.
+
+    For services that call again over a new socket anyway once their peer is silent: enrolling the key is then enough.
+    """
+
+    def __init__(self, watched: Socket, peer: str) -> None:
+        self._watch: RefusalWatch[str] = RefusalWatch(watched, str)
+        self._peer = peer
+        self.socket = self._watch.socket
+
+    def receive(self) -> None:
+        """Log what there is."""
+        while (reason := self._watch.receive()) is not None:
+            get_logger().error(f"the {self._peer} refuses us", why=reason)
+
+    def close(self) -> None:
+        """Stop watching. Take it out of the loop before."""
+        self._watch.close()
 
 
 def _reason(event: int, code: int, endpoint: str) -> str:

@@ -22,6 +22,7 @@ from runtime.logging import get_logger
 from runtime.loop import Loop
 from runtime.pulse import pulse_at
 from runtime.sockets import Socket
+from runtime.watch import RefusalLog
 from runtime.zap import Enrolled, Zap
 from store_worker.core import Store
 from store_worker.events import (
@@ -97,6 +98,7 @@ class Service:
         self._context = sockets.make_context()
         self._zap = Zap(self._context, {BROKERS: Enrolled(settings.keys, "broker")})
         self._ways: dict[str, Socket] = {}
+        self._refusals: dict[str, RefusalLog] = {}
         pull = sockets.pull(self._context, frame_bytes_max=limits.LINK_FRAME_BYTES_MAX)
         self._loop: Loop[Event, Action] = Loop(
             Store(started),
@@ -180,11 +182,16 @@ class Service:
     def _connect(self, name: str) -> None:
         way = sockets.push(self._context)
         self._ways[name] = way
+        self._refusals[name] = refusals = RefusalLog(way, "broker")
+        self._loop.add(refusals)
         sockets.connect(way, self._settings.broker, self._client)
 
     def _disconnect(self, name: str) -> None:
         way = self._ways.pop(name, None)
         if way is not None:
+            refusals = self._refusals.pop(name)
+            self._loop.remove(refusals)
+            refusals.close()
             way.close(0)
 
     def _identity(self) -> sockets.Client | None:
