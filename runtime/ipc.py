@@ -34,8 +34,7 @@ def private_ipc_dir(path: Path | None = None) -> Path:
     Raises :class:`SetupError` if the path is too long, is no directory, or may be entered by others.
     """
     if path is None:
-        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        return private_ipc_dir(Path(tempfile.mkdtemp(prefix="restante-", dir=base)))
+        return private_ipc_dir(Path(tempfile.mkdtemp(prefix="restante-", dir=_short_base())))
     if len(os.fsencode(path)) > DIRECTORY_BYTES_MAX:
         raise SetupError(f"{path} is too long for sockets. Give a directory of at most {DIRECTORY_BYTES_MAX} bytes.")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -45,6 +44,16 @@ def private_ipc_dir(path: Path | None = None) -> Path:
     if found.st_mode & 0o077:
         raise SetupError(f"{path} can be entered by others. Run: chmod 700 {path}")
     return path
+
+
+def _short_base() -> str:
+    """The first usual place for such directories that is there, ours, and short enough (a TMPDIR may be long)."""
+    bases = (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp")
+    name_bytes = len("/restante-12345678")
+    for base in bases:
+        if os.access(base, os.W_OK | os.X_OK) and len(os.fsencode(base)) + name_bytes <= DIRECTORY_BYTES_MAX:
+            return base
+    raise SetupError(f"No place for sockets: none of {', '.join(filter(None, bases))} will do.")
 
 
 def claim_ipc_path(path: str, socket: zmq.Socket[bytes]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,30 @@ from runtime.ipc import DIRECTORY_BYTES_MAX, private_ipc_dir
 from tests.unit.runtime.support import context, python
 
 
-def test_a_new_directory_is_short_and_ours_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A folder with a short path; pytest's own are long."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield name
+
+
+def test_a_new_directory_is_short_and_ours_alone(monkeypatch: pytest.MonkeyPatch, short: str) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", short)
     made = private_ipc_dir()
+    assert made.parent == Path(short)
     assert made.stat().st_mode & 0o777 == 0o700
     assert len(os.fsencode(made)) <= DIRECTORY_BYTES_MAX
+
+
+def test_places_that_are_not_there_or_too_long_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, short: str
+) -> None:
+    long = tmp_path / ("x" * DIRECTORY_BYTES_MAX)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", short)
+    for unusable in (str(tmp_path / "absent"), str(long), ""):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", unusable)
+        assert private_ipc_dir().parent == Path(short)
 
 
 def test_a_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
