@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -92,13 +92,13 @@ class LocalServer:
             raise ServerError(f"the server did not get ready; its log ends:\n{self.log_end()}")
         return self.address
 
-    def stop(self) -> int:
-        """Stop it as SIGTERM does, and return its exit code; one that hangs is killed. Stopped twice is stopped."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it with a signal, and return its exit code; one that hangs is killed. Stopped twice is stopped."""
         process, self._process = self._process, None
         if process is None:
             return 0
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
         try:
             return process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -131,7 +131,7 @@ class LocalServer:
                         break
         return line.decode("utf-8", "replace")
 
-    def __enter__(self) -> LocalServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

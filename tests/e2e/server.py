@@ -28,6 +28,14 @@ def wait_for(condition: Callable[[], bool], what: str, *, wait_s: float = WAIT_S
         between_looks.wait(0.01)
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about (a zombie) does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Server(LocalServer):
     """`start`, `stop`, `address` as a LocalServer; and its processes."""
 
