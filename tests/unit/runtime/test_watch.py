@@ -34,7 +34,7 @@ def test_a_refused_key_is_told_and_its_socket_never_comes_back() -> None:
         assert watch.receive() is None
         watch.close()
         admitted = True
-        dealer.send(b"nobody hears this")
+        sockets.send_now(dealer, [b"nobody hears this"])
         assert not router.poll(int(3 * sockets.RECONNECT_MAX_MS)), "it reconnects after all: simplify the services"
 
 
