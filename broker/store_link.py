@@ -55,6 +55,20 @@ class Asked(Struct):
     then: Answered
 
 
+class Watch:
+    """How long the same thing has been waited for, as seen at each look."""
+
+    def __init__(self) -> None:
+        self._what = (0, 0)
+        self._since = 0.0
+
+    def waited_s(self, what: tuple[int, int], now: float) -> float:
+        """Seconds since a look first found that this is what is waited for."""
+        if what != self._what:
+            self._what, self._since = what, now
+        return now - self._since
+
+
 class SentBatch(Struct):
     """A batch that the store has not confirmed."""
 
@@ -97,6 +111,8 @@ class StoreLink:
         self._n = 0
         self._heard_at = 0.0
         self._beat_at = 0.0
+        self._batch_watch = Watch()
+        self._query_watch = Watch()
         self.weight = 0
         """Of all commands not settled yet, in bytes: what bounds the memory they take."""
         self._pending: deque[Submitted] = deque()
@@ -170,13 +186,25 @@ class StoreLink:
             self._said(envelope, body, now, actions)
 
     def due(self, now: float, actions: list[Action]) -> None:
-        """Beat; open again if the store was silent; refuse reads that nobody will answer soon."""
-        if self.open and now - self._heard_at > limits.LINK_SILENCE_S_MAX:
+        """Beat; open again if the store was silent, or owes an answer; refuse reads that nobody will answer soon."""
+        if self.open and (now - self._heard_at > limits.LINK_SILENCE_S_MAX or self._owed(now)):
             self._reopen(now, actions)
         elif now >= self._beat_at:
             self._beat(now, actions)
         if self.down(now):
             self._fail_queries(now, actions)
+
+    def _owed(self, now: float) -> bool:
+        """True if the next answer has been due for so long that it won't come, though the store beats: libzmq mended a
+        connection without a word, and the answer, or what it answers, was in it (RULES 6).
+        """
+        batch = self._unconfirmed[0].n if self._unconfirmed else 0
+        query = next(iter(self._queries), 0)
+        batch_s = self._batch_watch.waited_s((self._generation, batch), now)
+        query_s = self._query_watch.waited_s((self._generation, query), now)
+        return (batch > 0 and batch_s > limits.LINK_SILENCE_S_MAX) or (
+            query > 0 and query_s > limits.LINK_SILENCE_S_MAX
+        )
 
     def push_failed(self, now: float) -> None:
         """The socket took no more: whatever it was is gone, so open again at the next beat."""
@@ -256,7 +284,10 @@ class StoreLink:
                     self._reopen(now, actions)
 
     def _confirmed(self, confirmed: store_link.Confirmed, now: float, actions: list[Action]) -> None:
-        if not self._unconfirmed or confirmed.n != self._unconfirmed[0].n:
+        if not self._unconfirmed or confirmed.n < self._unconfirmed[0].n:
+            return
+        if confirmed.n > self._unconfirmed[0].n:  # one before it was lost on its way
+            self._reopen(now, actions)
             return
         batch = self._unconfirmed[0]
         if len(confirmed.outcomes) != len(batch.entries):

@@ -249,17 +249,57 @@ class TestBatches:
         link.flush()
         assert [len(batch.commands) for batch in link.batches()] == [limits.BATCH_MESSAGES_MAX, 1]
 
-    def test_a_confirmation_out_of_turn_is_ignored(self) -> None:
+    def test_a_confirmation_that_comes_again_is_ignored(self) -> None:
         link = an_open_link()
         for number in (1, 2):
             link.submit(number)
             link.flush()
         first, second = link.batches()
-        link.confirm(second)
-        assert link.settled == {1: [], 2: []}
         link.confirm(first)
+        link.confirm(first)
+        assert link.settled == {1: [""], 2: []}
         link.confirm(second)
         assert link.settled == {1: [""], 2: [""]}
+        assert link.link.open
+
+    def test_a_confirmation_before_its_turn_says_that_one_was_lost(self) -> None:
+        link = an_open_link()
+        for number in (1, 2):
+            link.submit(number)
+            link.flush()
+        _, second = link.batches()
+        link.confirm(second)
+        assert link.settled == {1: [], 2: []}
+        assert not link.link.open
+        link.open()
+        assert numbers(link.batches()) == [[1], [2]]
+
+    @pytest.mark.parametrize("owed", ["a confirmation", "an answer"])
+    def test_a_store_that_beats_and_owes_for_too_long_is_opened_anew(self, owed: str) -> None:
+        link = an_open_link()
+        if owed == "an answer":
+            link.ask(1)
+        else:
+            link.submit(1)
+        link.flush()
+        link.due()
+        for beats in range(1, 7):
+            assert link.link.open, f"after {beats} beats"
+            link.now += limits.LINK_BEAT_S
+            link.says(Beat(epoch=link.epoch, name="broker-1", generation=link.generation))
+            link.due()
+        assert not link.link.open
+
+    def test_a_store_that_works_its_way_through_owes_nothing(self) -> None:
+        link = an_open_link()
+        for number in range(12):
+            link.submit(number)
+            link.flush()
+        for batch in link.batches():
+            link.due()
+            link.now += limits.LINK_BEAT_S
+            link.confirm(batch)
+        assert link.link.open
 
     def test_a_confirmation_that_cannot_be_ends_the_broker(self) -> None:
         link = an_open_link()
