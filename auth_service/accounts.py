@@ -95,7 +95,7 @@ class AccountsError(Exception):
 class Accounts(Protocol):
     """Eight methods. Each is atomic, may block, may be called from any thread, and raises AccountsError alone.
 
-    Names are given folded (`names.fold`). `now_us` is wall time.
+    Names are given folded (`restante.wire.names`). `now_us` is wall time.
     """
 
     def find(self, who: Sequence[str] | Sequence[int]) -> list[Account]:

@@ -104,7 +104,7 @@ class Answers:
     # --- accounts -----------------------------------------------------------------------------------------
 
     def _make_account(self, question: auth_link.MakeAccount, now_us: int) -> Outcome:
-        name, password = names.fold(question.name), names.normal(question.password)
+        name, password = names.account_name(question.name), names.normal(question.password)
         if name is None:
             return _refused("bad_name")
         if not names.password_fits(password):
@@ -129,7 +129,7 @@ class Answers:
         return found[0] if found and found[0].active else None
 
     def _resolve(self, question: auth_link.ResolveNames) -> Outcome:
-        folded = {name: fold for name in question.names if (fold := names.fold(name)) is not None}
+        folded = {name: fold for name in question.names if (fold := names.account_name(name)) is not None}
         numbers = {a.name: a.account for a in self._accounts.find([*set(folded.values())]) if a.active}
         found = {name: numbers[fold] for name, fold in folded.items() if fold in numbers}
         return auth_link.NamesResolved(accounts=found)
@@ -137,7 +137,7 @@ class Answers:
     # --- passwords ----------------------------------------------------------------------------------------
 
     def _log_in(self, question: auth_link.LogIn, now_us: int) -> Outcome:
-        name, password = names.fold(question.name), names.normal(question.password)
+        name, password = names.account_name(question.name), names.normal(question.password)
         for _ in range(TRIES_MAX):
             account = self._find(name)
             checked = self._passwords.check(password, account.password_hash if account else None)

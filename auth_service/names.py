@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from typing import Final
 
-from restante.wire.limits import NAME_PATTERN, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN
-
-_NAME: Final = re.compile(NAME_PATTERN)
+from restante.wire.limits import PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN
+from restante.wire.names import fold, is_name
 
 
-def fold(name: str) -> str | None:
-    """The name as it is kept and compared, or None if no account can have it.
-
-    Only ASCII is folded: *ß* would become *ss*, and the Kelvin sign *k*, and what somebody typed would be another's
-    name.
-    """
-    folded = name.casefold() if name.isascii() else ""
-    return folded if _NAME.fullmatch(folded) else None
+def account_name(name: str) -> str | None:
+    """The name as an account has it, or None if no account can have it."""
+    folded = fold(name)
+    return folded if is_name(folded) else None
 
 
 def normal(password: str) -> str:

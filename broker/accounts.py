@@ -12,12 +12,12 @@ from functools import partial
 
 from broker.auth_pool import AuthPool
 from broker.events import Action, Reply
-from broker.names import fold
 from broker.sending import Sending
 from broker.sessions import Session, Sessions, Stage, answer, refuse
 from broker.throttle import Throttle
 from restante.wire import auth_link, envelopes, limits
 from restante.wire.errors import CODES
+from restante.wire.names import fold
 
 CHECKED_AT_ONCE = 1_000
 """Tokens in one question of the regular check: one read of the accounts."""

@@ -8,15 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from restante.wire.limits import NAME_CACHE_MAX, NAME_CHARS_MAX
-
-
-def fold(name: str) -> str:
-    """A name as it is compared. Folding may lengthen (`ß` becomes `ss`), and what is longer than a name may be would be
-    no envelope to a worker: such a name stays as it is, and is nobody's.
-    """
-    folded = name.casefold()
-    return folded if len(folded) <= NAME_CHARS_MAX else name
+from restante.wire.limits import NAME_CACHE_MAX
 
 
 class NameCache:

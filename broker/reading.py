@@ -20,11 +20,11 @@ from functools import partial
 from itertools import accumulate
 
 from broker.events import Action, Reply
-from broker.names import fold
 from broker.sessions import Session, answer, refuse
 from broker.store_link import Answered, StoreLink, Submitted
 from restante.wire import envelopes, limits, store_link
 from restante.wire.envelopes import Entry
+from restante.wire.names import fold
 
 Arrival = tuple[Entry, bytes]
 """A message and its content."""

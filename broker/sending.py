@@ -10,20 +10,18 @@ envelope, with a code that passes, and then its number stays the next to come (R
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
 from broker.auth_pool import AuthPool
 from broker.events import Action
-from broker.names import NameCache, fold
+from broker.names import NameCache
 from broker.sessions import RETRY_MS, Session, answer, refuse
 from broker.store_link import StoreLink
 from broker.streams import Job, Stream
 from broker.throttle import Guesses, Throttle
 from restante.wire import auth_link, limits, store_link
 from restante.wire.envelopes import Item, Send, Sent
-
-_NAME = re.compile(limits.NAME_PATTERN)
+from restante.wire.names import fold, is_name
 
 MESSAGE_COST = 256
 """Bytes that a message takes besides content and recipients, in memory and in a batch: a content type alone has 127."""
@@ -137,7 +135,7 @@ class Sending:
             for name in item.to:
                 if get(name) is None:
                     folded = fold(name)
-                    if get(folded) is None and _NAME.fullmatch(folded):
+                    if get(folded) is None and is_name(folded):
                         missing.add(folded)
         return missing
 
@@ -256,7 +254,7 @@ def _bad_size(item: Item) -> tuple[str, str]:
 
 
 def _bad_recipient(name: str) -> tuple[str, str]:
-    if _NAME.fullmatch(name):
+    if is_name(name):
         return "unknown_recipient", f"no account is named {name!r}"
     return "bad_name", f"{name!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
 

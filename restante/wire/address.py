@@ -3,8 +3,8 @@
 One string holds all that a client must know, the broker's CURVE public key included, and no character that a shell
 would touch: the key's 32 bytes are written in base64url without padding (RFC 4648, section 5), 43 characters.
 
-A server is known to clients beside it by an *announcement*, a file of two lines: the address by which they reach it, and
-the one to hand to others. Behind NAT, in a container, or under a public name these differ.
+A server is known to clients beside it by an *announcement*, a file of two lines: the address by which they reach it,
+and the one to hand to others. Behind NAT, in a container, or under a public name these differ.
 """
 
 from __future__ import annotations

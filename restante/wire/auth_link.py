@@ -29,7 +29,10 @@ class MakeAccount(Link, frozen=True, omit_defaults=True, kw_only=True, tag="make
 
 
 class LogIn(Link, frozen=True, omit_defaults=True, kw_only=True, tag="log_in"):
-    """→ `TokenMade`, or refused `wrong_credentials`. A retry with the same op gets a fresh secret for the same token."""
+    """→ `TokenMade`, or refused `wrong_credentials`.
+
+    A retry with the same op gets the same token, or `bad_token` if it was ended since.
+    """
 
     op: Id16
     name: Name
@@ -52,7 +55,7 @@ class EndToken(Link, frozen=True, omit_defaults=True, kw_only=True, tag="end_tok
 
 
 class ChangePassword(Link, frozen=True, omit_defaults=True, kw_only=True, tag="change_password"):
-    """→ `TokenMade` with every other token of the account in `ended`, or refused `wrong_credentials`, `bad_password`."""
+    """→ `TokenMade`, or refused `wrong_credentials`, `bad_password`. Every other token of the account is in `ended`."""
 
     op: Id16
     account: Count
@@ -149,7 +152,7 @@ Outcome = AccountMade | TokenMade | TokenValid | TokensEnded | TokensListed | Na
 
 
 class Ready(Link, frozen=True, omit_defaults=True, kw_only=True, tag="ready"):
-    """A worker's first word, and its answer to `who`: ask me, up to `capacity` at once. Also after a broker's restart."""
+    """A worker's first word, and its answer to `who`: ask me, up to `capacity` at once; I hold nothing yet."""
 
     worker: Id16
     """Made at the worker's start: a restarted one is another worker."""

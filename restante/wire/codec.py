@@ -44,8 +44,8 @@ class Reader(Generic[T]):
     def read(self, frames: Sequence[bytes]) -> tuple[T, bytes]:
         """The header and the body (b"" if there is none) of an envelope's frames.
 
-        Raises RemoteProtocolError: `bad_frame`, `unsupported_version`, `too_large`, `unknown_type`, `bad_request`; with the
-        request's id where it could be read.
+        Raises RemoteProtocolError: `bad_frame`, `unsupported_version`, `too_large`, `unknown_type`, `bad_request`;
+        with the request's id where it could be read.
         """
         if not 2 <= len(frames) <= limits.FRAMES_MAX:
             raise RemoteProtocolError("bad_frame", f"an envelope has 2 or 3 frames, this one has {len(frames)}")

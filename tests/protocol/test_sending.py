@@ -70,7 +70,6 @@ class TestMessages:
         assert isinstance(got, e.Page)
         assert [entry.to for entry in got.messages] == [["bob"]]
 
-    @pytest.mark.xfail(reason="the broker folds a recipient's name beyond ASCII, the accounts do not")
     @pytest.mark.parametrize("name", ["\u212aim", "stra\u00dfe"])
     def test_only_ascii_capitals_are_taken_for_small_letters(self, world: World, bob: Client, name: str) -> None:
         """[M8]: what would fold to somebody else's name is no name."""
