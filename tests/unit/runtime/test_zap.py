@@ -62,6 +62,17 @@ def test_an_unknown_domain_is_closed(zmq_context: zmq.Context[Socket]) -> None:
     assert shake_hands(zmq_context, "nowhere", ENROLLED_KEYS) == zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
+def test_a_socket_that_forgot_curve_admits_nobody_either(zmq_context: zmq.Context[Socket]) -> None:
+    router, dealer = sockets.worker_router(zmq_context), sockets.worker_dealer(zmq_context)
+    router.setsockopt_string(zmq.ZAP_DOMAIN, "clients")
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+
+    def connect() -> None:
+        dealer.connect(f"tcp://127.0.0.1:{port}")
+
+    assert handshake(dealer, connect) == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+
+
 def test_a_rule_that_breaks_refuses_and_the_others_go_on(zmq_context: zmq.Context[Socket]) -> None:
     assert shake_hands(zmq_context, "broken", ENROLLED_KEYS) != zmq.EVENT_HANDSHAKE_SUCCEEDED
     assert shake_hands(zmq_context, "clients", keys.make_pair()) == zmq.EVENT_HANDSHAKE_SUCCEEDED
