@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,4 +39,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.registration is not None:
             return self.registration == "open"
         host = self.listen.removeprefix("tcp://").rpartition(":")[0]
-        return host in ("127.0.0.1", "localhost", "[::1]") or host.startswith("127.")
+        return host == "localhost" or _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name or an interface: it may lead anywhere
+        return False
