@@ -110,6 +110,7 @@ class StoreLink:
         self._generation = 0
         self._n = 0
         self._heard_at = 0.0
+        self._tried_at = 0.0
         self._beat_at = 0.0
         self._batch_watch = Watch()
         self._query_watch = Watch()
@@ -189,6 +190,8 @@ class StoreLink:
         """Beat; open again if the store was silent, or owes an answer; refuse reads that nobody will answer soon."""
         if self.open and (now - self._heard_at > limits.LINK_SILENCE_S_MAX or self._owed(now)):
             self._reopen(now, actions)
+        elif not self.open and now - self._tried_at > limits.LINK_SILENCE_S_MAX:
+            self._try_anew(now, actions)
         elif now >= self._beat_at:
             self._beat(now, actions)
         if self.down(now):
@@ -223,6 +226,11 @@ class StoreLink:
     def _reopen(self, now: float, actions: list[Action]) -> None:
         self._state = State.OPENING
         self._heard_at = now
+        self._try_anew(now, actions)
+
+    def _try_anew(self, now: float, actions: list[Action]) -> None:
+        """Over a new socket: libzmq never mends one whose handshake was refused, and does not say so."""
+        self._tried_at = now
         self._socket_stale = True
         self._new_nonce()
         self._say_open(now, actions)

@@ -164,6 +164,15 @@ class TestOpening:
         assert len(link.nonces) == 4
         assert sum(isinstance(action, OpenLink) for action in link.out) == 1
 
+    def test_a_store_that_stays_silent_is_called_over_a_new_socket(self) -> None:
+        link = Link()
+        link.now += limits.LINK_SILENCE_S_MAX + limits.LINK_BEAT_S
+        link.due()
+        assert sum(isinstance(action, OpenLink) for action in link.out) == 2
+        assert len(set(link.nonces)) == 2
+        link.open()
+        assert link.link.open
+
     def test_an_answer_to_another_nonce_is_not_one(self) -> None:
         link = Link()
         link.says(link.opened_by(b"somebody elses !"))
