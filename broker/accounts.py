@@ -36,7 +36,7 @@ class Accounts:
         self._registrations = Throttle(limits.REGISTRATIONS_PER_PEER_MAX, limits.REGISTRATION_S)
         self._ended: dict[int, float] = {}
         """Tokens that ended lately, and when: a worker may have found one good just before another ended it."""
-        self._check_at = 0.0
+        self._check_at: float | None = None
         self.over: Callable[[Session], None] = self._sessions.remove
         """What ends a session; the core puts its own in place, which knows what else hangs on one."""
 
@@ -232,6 +232,8 @@ class Accounts:
 
     def due(self, now: float, actions: list[Action]) -> None:
         """Hold open sessions against the accounts again, every minute; forget what no longer matters."""
+        if self._check_at is None:
+            self._check_at = now + limits.SESSION_CHECK_S
         if now < self._check_at:
             return
         self._check_at = now + limits.SESSION_CHECK_S

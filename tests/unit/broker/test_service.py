@@ -160,13 +160,11 @@ class House:
         self.auth.send_multipart(codec.auth_frames(auth_link.Ready(worker=bytes(16), capacity=64)))
 
     def asked(self) -> auth_link.Ask:
-        """The next question of a client's; beats and the regular check are answered on the way."""
+        """The next question; beats are answered on the way."""
         while True:
             header, _ = codec.to_auth_worker.read(receive(self.auth))
             if isinstance(header, auth_link.Ask):
-                if not isinstance(header.question, auth_link.CheckTokens):
-                    return header
-                self.tell(header.n, auth_link.TokensEnded())
+                return header
             self.auth.send_multipart(codec.auth_frames(auth_link.Beat()))
 
     def tell(self, n: int, outcome: auth_link.Outcome) -> None:
