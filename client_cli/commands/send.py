@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from typing import Final, NoReturn
@@ -103,6 +102,8 @@ def _check_words(to: str, words: tuple[str, ...], text: str | None) -> None:
     if text is not None and words:
         raise click.UsageError("The message is given twice, with -m and as an argument. Nothing was sent.")
     if len(words) > 1:
+        import shlex
+
         whole = f"  chat send {shlex.quote(to)} {shlex.quote(' '.join(words))}"
         list_ = f"  chat send {shlex.quote(','.join([to, *words[:-1]]))} {shlex.quote(words[-1])}"
         raise click.UsageError(
@@ -200,6 +201,8 @@ def _unknown(message_id: bytes | None, once: str | None, why: str) -> NoReturn:
 
 
 def _find_out(message_id: bytes | None, once: str | None) -> str:
+    import shlex
+
     key = once or (message_id and show_id(message_id)) or "KEY"
     repeat = f"to repeat it safely, add --once {shlex.quote(key)}" if not once else "repeating the command is safe"
     if message_id is None:

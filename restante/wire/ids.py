@@ -5,7 +5,6 @@ Pure: the caller brings the clock and the dice. UUIDv7 and UUIDv8 are those of R
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 
 from restante.wire.limits import ONCE_BYTES_MAX
@@ -40,6 +39,8 @@ def once_id(account: int, key: str) -> bytes:
     try:
         return uuid.UUID(key).bytes
     except ValueError:
+        import hashlib  # it loads OpenSSL: 5 ms, that only a command with such a key has to wait for
+
         digest = hashlib.sha256(b"restante-once\0%d\0" % account + raw).digest()
     value = int.from_bytes(digest[:16], "big")
     value = value & ~(0xF << 76) | (0x8 << 76)
