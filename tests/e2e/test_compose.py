@@ -1,0 +1,152 @@
+"""`docker compose up` from a fresh clone: the three services in containers, reached with `chat` from the host.
+
+Its own project, port, volumes and folder: nothing that runs on the machine is touched, and nothing is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.local_server import ROOT, chat, isolated
+from tests.e2e.cluster import free_ports
+from tests.e2e.server import wait_for
+
+MESSAGES = 20_000
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+class Compose:
+    """One project of `docker compose`, in a clone of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clone = folder / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.clone)], check=True, timeout=60)
+        self.project = f"restante-test-{uuid.uuid4().hex[:8]}"
+        place = f"127.0.0.1:{free_ports(1)[0]}"
+        self.docker_env = {**os.environ, "CHAT_BIND": place, "CHAT_ADVERTISE": place}
+        self.env = isolated(folder)
+
+    def run(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 300) -> str:
+        done = subprocess.run(
+            ["docker", "compose", "--project-name", self.project, *arguments],
+            cwd=self.clone,
+            env=self.docker_env,
+            input=stdin,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr.decode()[-2_000:]}"
+        return done.stdout.decode()
+
+    def up(self) -> None:
+        """Up and healthy; then the host is told the address, as the README says."""
+        self.run("up", "--wait", "--build")
+        self.env["CHAT_ADDRESS"] = self.run("exec", "-T", "broker", "chat", "address").strip()
+
+    def chat(self, *arguments: str, profile: str, stdin: bytes = b"") -> bytes:
+        """The command, on the host."""
+        done = subprocess.run(
+            chat("--profile", profile, *arguments),
+            input=stdin,
+            capture_output=True,
+            env=self.env,
+            cwd=self.folder,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    compose = Compose(tmp_path_factory.mktemp("compose"))
+    try:
+        compose.up()
+        yield compose
+    finally:
+        compose.run("down", "--volumes", "--timeout", "5")
+
+
+@pytest.fixture(scope="module")
+def people(compose: Compose) -> Compose:
+    for name in ("ann", "bob"):
+        compose.chat("register", name, "--password-file", "-", profile=name, stdin=b"correct horse")
+    return compose
+
+
+def test_every_service_is_healthy(compose: Compose) -> None:
+    told = compose.run("ps", "--format", "json").splitlines()
+    states = {one["Service"]: one["Health"] for one in map(json.loads, told)}
+    assert states == {"broker": "healthy", "auth_service": "healthy", "store_worker": "healthy"}
+
+
+def test_nothing_runs_as_root_or_writes_outside_its_volumes(compose: Compose) -> None:
+    for service in ("broker", "auth_service", "store_worker"):
+        assert compose.run("exec", "-T", service, "id", "-u").strip() == "10001"
+        probe = "touch /home/chat/x /opt/x 2>/dev/null && echo writable || echo read-only"
+        assert compose.run("exec", "-T", service, "sh", "-c", probe).strip() == "read-only"
+
+
+def test_secrets_are_only_where_they_belong(compose: Compose) -> None:
+    for service, keys in (("broker", "broker"), ("auth_service", "auth"), ("store_worker", "store")):
+        found = compose.run("exec", "-T", service, "find", "/keys", "-name", "self.key").split()
+        assert found == [f"/keys/{keys}/self.key"]
+
+
+def test_from_the_host_chat_sends_and_reads(people: Compose) -> None:
+    people.chat("send", "bob", "through the port", profile="ann")
+    assert b"through the port" in people.chat("inbox", profile="bob")
+
+
+def test_inside_the_cli_service_sends(people: Compose) -> None:
+    run = ("run", "--rm", "-T", "cli")
+    people.run(*run, "register", "carla", "--password-file", "-", stdin=b"correct horse")
+    people.run(*run, "send", "bob", "hi")
+    assert b"hi" in people.chat("inbox", "--from", "carla", profile="bob")
+
+
+def test_a_store_killed_in_mid_batch_loses_and_doubles_nothing_and_all_outlives_down(people: Compose) -> None:
+    batch = people.folder / "batch.jsonl"
+    lines = (json.dumps({"to": "bob", "body": f"line {n}", "once": f"line-{n}"}) for n in range(MESSAGES))
+    batch.write_text("\n".join(lines), encoding="utf-8")
+    out = people.folder / "batch.out"
+    with out.open("wb") as stdout:
+        sending = subprocess.Popen(
+            chat("--profile", "ann", "--json", "--timeout", "120", "send", "--batch", str(batch)),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            env=people.env,
+            cwd=people.folder,
+        )
+    wait_for(lambda: out.read_bytes().count(b"\n") > MESSAGES // 5, "a fifth of the batch", wait_s=60)
+    people.run("kill", "--signal", "KILL", "store_worker")
+    assert sending.poll() is None, "the batch was over before the kill: it shows nothing"
+    people.run("up", "--wait", "store_worker")
+    assert sending.wait(120) == 0
+    seqs = [json.loads(line)["seq"] for line in out.read_text(encoding="utf-8").splitlines()]
+    expected = [(seq, f"line {n}") for n, seq in enumerate(seqs)]
+    assert len(expected) == MESSAGES
+    assert bobs_lines(people) == expected
+
+    people.run("down", "--timeout", "10")
+    people.up()
+    assert bobs_lines(people) == expected
+    people.chat("login", "ann", "--password-file", "-", profile="ann", stdin=b"correct horse")
+
+
+def bobs_lines(compose: Compose) -> list[tuple[int, str]]:
+    """What the batch left in bob's mailbox."""
+    told = compose.chat("--json", "inbox", "--all", profile="bob").splitlines()
+    messages = [(each["seq"], each["body"]) for each in map(json.loads, told)]
+    return [(seq, text) for seq, text in messages if text.startswith("line ")]
