@@ -450,7 +450,7 @@ class Sends(RuleBasedStateMachine):
     @rule(fail=st.booleans())
     def answer_one(self, fail: bool) -> None:
         for worker in self.world.auth.workers.values():
-            for ask in worker.take()[:1]:
+            for ask in worker.take(1):
                 self.world.auth.tell(ask, auth_link.Refused(code="unavailable") if fail else None, worker.routing_id)
 
     @precondition(lambda self: self.world.store.inbox)

@@ -276,10 +276,10 @@ class AuthWorker:
         self.silent = False
         self.heard: list[auth_link.ToWorker] = []
 
-    def take(self) -> list[auth_link.Ask]:
-        """The questions it was asked since the last look."""
-        asks = [envelope for envelope in self.heard if isinstance(envelope, auth_link.Ask)]
-        self.heard = [envelope for envelope in self.heard if not isinstance(envelope, auth_link.Ask)]
+    def take(self, limit: int | None = None) -> list[auth_link.Ask]:
+        """The questions it was asked since the last look, or the first of them."""
+        asks = [envelope for envelope in self.heard if isinstance(envelope, auth_link.Ask)][:limit]
+        self.heard = [envelope for envelope in self.heard if envelope not in asks]
         return asks
 
 
