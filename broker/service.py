@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import zmq
-from zmq.utils import z85
-
 from broker.core import Broker, Config
 from broker.events import (
     Action,
@@ -49,7 +46,7 @@ from runtime.lifeline import Notifier
 from runtime.logging import get_logger
 from runtime.loop import Loop
 from runtime.pulse import pulse_at
-from runtime.sockets import Socket
+from runtime.sockets import Context, Socket
 from runtime.watch import RefusalLog
 from runtime.zap import Enrolled, Rule, Zap, anyone
 
@@ -109,7 +106,7 @@ class StoreInlet:
 class Service:
     """One running broker."""
 
-    def __init__(self, settings: Settings, context: zmq.Context[Socket]) -> None:
+    def __init__(self, settings: Settings, context: Context) -> None:
         self._settings = settings
         self._context = context
         self._keys = keys.load_or_make(settings.keys)
@@ -215,7 +212,7 @@ class Service:
                 host = advertised
         if host in ("0.0.0.0", "[::]", "*"):
             host = "127.0.0.1"
-        return Address(host=host, port=int(port), key=z85.decode(self._keys.public))
+        return Address(host=host, port=int(port), key=keys.raw_key(self._keys.public))
 
     def _config(self) -> Config:
         return Config(

@@ -235,7 +235,8 @@ class Session:
 
     def _ticked(self, now: float, actions: list[Action]) -> None:
         """Time is up for something. Nothing else ends by time: an answer that has come counts, however late we look
-        (RULES 22)."""
+        (RULES 22).
+        """
         self._expire(now, actions)
         if self.stage is Stage.GREETING and now >= self._due_at:
             self._lose("no answer", now, actions)

@@ -56,6 +56,12 @@ class KeyPair(msgspec.Struct, frozen=True):
         return f"KeyPair(public={self.public!r})"
 
 
+def raw_key(key: bytes) -> bytes:
+    """A key's 32 bytes, from its 40 characters of z85."""
+    raw: bytes = z85.decode(key)
+    return raw
+
+
 def make_pair() -> KeyPair:
     """Return a new key pair, made by libsodium."""
     public, secret = zmq.curve_keypair()
@@ -252,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         pairs = make_all(given.root or directories)
         if given.announce is not None:
-            key = z85.decode(pairs["broker"].public)
+            key = raw_key(pairs["broker"].public)
             announcement = Announcement(here=_address(given.here, key), public=_address(given.public, key))
             write_durably(given.announce, str(announcement), 0o644)
     except (SetupError, OSError, ValueError) as error:

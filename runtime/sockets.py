@@ -53,6 +53,8 @@ SOCKETS_MAX = 4_096
 
 #: The plain socket class; what this package calls a socket.
 Socket = zmq.Socket[bytes]
+#: The context of such sockets.
+Context = zmq.Context[Socket]
 
 
 class Server(msgspec.Struct, frozen=True):

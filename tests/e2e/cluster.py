@@ -15,7 +15,6 @@ from restante.wire.address import Address, parse_address
 from restante.wire.errors import ChatError
 from runtime import keys
 from tests.e2e.server import wait_for
-from zmq.utils import z85
 
 
 def free_ports(count: int) -> list[int]:
@@ -40,7 +39,7 @@ class Cluster:
 
     @property
     def address(self) -> Address:
-        return Address(host="127.0.0.1", port=self.clients, key=z85.decode(self.pairs["broker"].public))
+        return Address(host="127.0.0.1", port=self.clients, key=keys.raw_key(self.pairs["broker"].public))
 
     def start(self) -> None:
         """Start one of each, and return when they serve."""
@@ -128,4 +127,4 @@ def cluster_in(folder: Path) -> Iterator[Cluster]:
 
 def with_other_key(address: Address) -> Address:
     """The same place, and a key that its server does not hold."""
-    return parse_address(str(Address(host=address.host, port=address.port, key=z85.decode(keys.make_pair().public))))
+    return parse_address(str(Address(host=address.host, port=address.port, key=keys.raw_key(keys.make_pair().public))))

@@ -97,7 +97,7 @@ def test_a_batch_killed_on_the_clients_side_and_run_again_doubles_nothing(people
     wait_for(lines_told(batch, MESSAGES // 4), "a quarter of the batch", wait_s=60)
     first.send_signal(how)
     code = first.wait(30)
-    told = [line for line in batch.with_suffix(".out").read_text(encoding="utf-8").split("\n")[:-1]]
+    told = batch.with_suffix(".out").read_text(encoding="utf-8").split("\n")[:-1]
     assert len(told) < MESSAGES, "the batch was over before the kill: it shows nothing"
     assert code == (130 if how is signal.SIGINT else -signal.SIGKILL)
 

@@ -22,7 +22,7 @@ with Client() as chat:
 def test_a_script_with_a_broker_py_of_its_own_sends(server: Server, tmp_path: Path) -> None:
     server.person("neighbour")
     for name in OURS:
-        (tmp_path / f"{name}.py").write_text(f'raise RuntimeError("{name} of the user was imported")\n', encoding="utf-8")
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the user has this one')\n", encoding="utf-8")
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     env = {**server.env, "CHAT_PROFILE": "neighbour"}
     done = subprocess.run(

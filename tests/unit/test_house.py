@@ -31,9 +31,7 @@ def modules_of(graph: grimp.ImportGraph, package: str) -> set[str]:
     return {package} | graph.find_descendants(package)
 
 
-def test_everything_in_the_broker_but_its_shell_is_pure(
-    graph: grimp.ImportGraph, project: dict[str, Any]
-) -> None:
+def test_everything_in_the_broker_but_its_shell_is_pure(graph: grimp.ImportGraph, project: dict[str, Any]) -> None:
     contracts = project["tool"]["importlinter"]["contracts"]
     impure = next(c for c in contracts if c["id"] == "pure")["forbidden_modules"]
     chains = [
