@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from broker.streams import Stream
 from restante.wire import auth_link, codec, envelopes, limits, store_link
 from restante.wire.envelopes import Error, Item, Send
 from tests.unit.broker.world import STREAM, Client, World, an_id
@@ -430,18 +431,18 @@ class Sends(RuleBasedStateMachine):
         for name in self.names[:4]:
             self.world.auth.account(name)
         self.clients = [self.world.log_in("ann"), self.world.log_in("bob")]
-        self.next = [1, 1]
+        self.streams = [Stream(1), Stream(1)]
         self.made = 0
 
     @rule(who=st.integers(0, 1), to=st.integers(0, 5), ahead=st.sampled_from([0, 0, 0, 0, 1]))
     def send(self, who: int, to: int, ahead: int) -> None:
         client = self.clients[who]
         if client.known:
-            n = client.session.streams[STREAM].expected if STREAM in client.session.streams else self.next[who]
+            n = self.streams[who].expected + (ahead if STREAM in client.session.streams else 0)
             self.made += 1
             # The id says whose envelope it is and which: order is judged by it.
-            number = an_id((who << 96) | ((n + ahead) << 32) | self.made)
-            client.send(n + ahead, self.names[to], ids=(number,))
+            client.send(n, self.names[to], ids=(an_id((who << 96) | (n << 32) | self.made),))
+            self.streams[who] = client.session.streams[STREAM]
 
     @rule()
     def drain(self) -> None:
@@ -474,11 +475,10 @@ class Sends(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def client_dies_and_comes_back(self, who: int) -> None:
+        """It goes on behind what its old session had in hand, which the store has by then."""
         old = self.clients[who]
-        if old.known and STREAM in old.session.streams:
-            self.next[who] = old.session.streams[STREAM].expected
         old.gone = True
-        self.settle()  # what the old session had in hand is the store's by then: the client begins behind it
+        self.settle()
         self.world.wait(100.0)
         self.settle()
         self.clients[who] = self.world.log_in(old.name)
