@@ -133,6 +133,11 @@ class BrokerProcess(Process[broker_events.Event, broker_events.Action]):
         self._store = self._network.line("broker>store", store.broker_says, codec.to_store)
         store.add_inlet(self._store)
 
+    def stand_still(self, seconds: float) -> None:
+        """The connection that there is to the store stands still; one made from now on doesn't."""
+        if self._store is not None:
+            self._store.stand_still(seconds)
+
     def tear_store_line(self) -> None:
         """The connection to the store breaks and is mended by libzmq."""
         if self._store is not None:

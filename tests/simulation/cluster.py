@@ -19,7 +19,7 @@ from tests.simulation.history import History, Mailbox
 from tests.simulation.network import RECONNECT_S, Network
 from tests.simulation.plan import FAULTS_S, Mishap, Plan, auth_names
 from tests.simulation.process import Process
-from tests.simulation.store_process import StoreProcess
+from tests.simulation.store_process import COMMIT_S, StoreProcess
 from tests.simulation.workload import User, audit, meet, programs
 from tests.simulation.world import Trace, World
 
@@ -94,16 +94,25 @@ class Cluster:
                     process.kill()
             case "pause":
                 self.processes[mishap.whom].pause(min(mishap.for_s, FAULTS_S - self.world.now))
-            case "cut" | "still":
-                client = next(client for client in self.clients if client.name == mishap.whom)
-                if mishap.kind == "cut":
-                    client.cut()
-                else:
-                    client.stand_still(mishap.for_s)
+            case "cut":
+                self._client_named(mishap.whom).cut()
+            case "still":
+                self._stand_still(mishap)
             case "tear":
                 self._tear(mishap.whom)
             case _:
                 self._trouble_disk(mishap)
+
+    def _client_named(self, name: str) -> ClientProcess:
+        return next(client for client in self.clients if client.name == name)
+
+    def _stand_still(self, mishap: Mishap) -> None:
+        if mishap.whom == "broker":
+            self.broker.stand_still(mishap.for_s)
+        elif mishap.whom == "store":
+            self.store.stand_still(mishap.for_s)
+        else:
+            self._client_named(mishap.whom).stand_still(mishap.for_s)
 
     def _tear(self, whom: str) -> None:
         if whom == "broker":
@@ -116,19 +125,17 @@ class Cluster:
     def _trouble_disk(self, mishap: Mishap) -> None:
         disk = self.store.disk
         if mishap.kind == "disk_full":
-            disk.full = True
-            self.world.after(mishap.for_s, self._free_disk)
+            disk.full = self._dice.choice([0.5, 1.0])
+            disk.commit_s = self._dice.choice([disk.commit_s, 0.1, 0.4])  # what is nearly full is slow
+            self.world.after(mishap.for_s, self._mend_disk)
         elif mishap.kind == "slow_disk":
             disk.commit_s = 0.4
             self.world.after(mishap.for_s, self._mend_disk)
         else:
             self.store.clock_skew_us = int(self._dice.uniform(-3_600e6, 3_600e6))
 
-    def _free_disk(self) -> None:
-        self.store.disk.full = False
-
     def _mend_disk(self) -> None:
-        self.store.disk.commit_s = 0.0003
+        self.store.disk.full, self.store.disk.commit_s = 0.0, COMMIT_S
 
     def _restart(self, name: str) -> None:
         """A process died; its supervisor starts it again, or its user does."""
@@ -156,7 +163,6 @@ class Cluster:
         self.world.say("fate", "── nothing goes wrong from now on")
         self._healed = True
         self.plan.weather.clear()
-        self._free_disk()
         self._mend_disk()
         self.store.disk.unsure = 0.0
         for name, process in self.processes.items():

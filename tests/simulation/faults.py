@@ -16,7 +16,7 @@ from auth_service.memory import MemoryAccounts
 from broker.events import Action, Push
 from broker.reading import Reading, Subscription
 from broker.sending import Sending
-from broker.store_link import State, StoreLink
+from broker.store_link import StoreLink
 from restante.sending import Stream
 from restante.wire import store_link
 from restante.wire.envelopes import Result
@@ -94,19 +94,6 @@ def confirm_before_synced() -> list[Patch]:
         return start(self)
 
     return [(MemoryJournal, "commit", cached), (MemoryJournal, "start", from_disk)]
-
-
-@fault
-def trust_any_epoch() -> list[Patch]:
-    """The broker takes a confirmation for its own, though it is for another generation's batch of that number."""
-    arrived = StoreLink.arrived
-
-    def trusting(self: StoreLink, envelope: Any, body: bytes, now: float, actions: list[Action]) -> None:
-        if isinstance(envelope, store_link.Confirmed):
-            envelope = replace(envelope, epoch=self._epoch, generation=self._generation)
-        arrived(self, envelope, body, now, actions)
-
-    return [(StoreLink, "arrived", trusting)]
 
 
 # --- G2: once -----------------------------------------------------------------------------------------------
@@ -198,6 +185,19 @@ def store_after_abort() -> list[Patch]:
     return [(Store, "_abort", careless)]
 
 
+@fault
+def execute_behind_a_gap() -> list[Patch]:
+    """The store executes whatever batch comes, also if the one before it was lost."""
+    is_next = Store._is_next
+
+    def lenient(self: Store, link: Any, batch: store_link.Batch, actions: Any) -> bool:
+        if link.aborted is None and batch.n > link.taken + 1 and link.taken == link.executed:
+            link.taken = link.executed = batch.n - 1
+        return is_next(self, link, batch, actions)
+
+    return [(Store, "_is_next", lenient)]
+
+
 # --- G4: everything ends ------------------------------------------------------------------------------------
 
 
@@ -215,14 +215,27 @@ def forget_replay() -> list[Patch]:
 
 
 @fault
-def wait_for_ever() -> list[Patch]:
-    """The broker sends its batches, and does not notice that the store is silent."""
+def open_once() -> list[Patch]:
+    """The broker opens its link when it starts, and never again."""
+    reopen = StoreLink._reopen
 
-    def deaf(self: StoreLink, now: float, actions: list[Action]) -> None:
-        if self._state is State.OPENING and now >= self._beat_at:
-            self._beat(now, actions)
+    def content(self: StoreLink, now: float, actions: list[Action]) -> None:
+        if not self._generation:
+            reopen(self, now, actions)
 
-    return [(StoreLink, "due", deaf)]
+    return [(StoreLink, "_reopen", content)]
+
+
+@fault
+def trust_that_answers_arrive() -> list[Patch]:
+    """The broker waits for ever for what the store owes it, as long as the store beats."""
+    confirmed = StoreLink._confirmed
+
+    def patient(self: StoreLink, envelope: store_link.Confirmed, now: float, actions: list[Action]) -> None:
+        if self._unconfirmed and envelope.n == self._unconfirmed[0].n:
+            confirmed(self, envelope, now, actions)
+
+    return [(StoreLink, "_owed", lambda self, now: False), (StoreLink, "_confirmed", patient)]
 
 
 @fault

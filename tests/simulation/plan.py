@@ -12,7 +12,10 @@ from tests.simulation.network import Weather
 FAULTS_S: Final = 30.0
 """How long things go wrong. Longer than the silence after which the broker gives a worker up, several times over."""
 
-KINDS: Final = ("kill", "kill", "kill", "pause", "cut", "cut", "still", "tear", "disk_full", "slow_disk", "clock")
+KINDS: Final = {
+    "kill": 3, "pause": 1, "cut": 2, "still": 2, "tear": 1, "disk_full": 3, "slow_disk": 1, "clock": 1,
+}  # fmt: skip
+"""What goes wrong, and how often in proportion."""
 
 
 class Mishap(Struct, frozen=True):
@@ -52,7 +55,9 @@ def draw(seed: int) -> Plan:
         copies=dice.choice([0.0, 0.005, 0.05]) if harsh else 0.0,
     )
     processes = ["broker", "store", *auth_names(auth_workers), *clients]
-    mishaps = [_mishap(dice, processes, clients, auth_workers) for _ in range(dice.choice([0, 1, 2, 4, 8, 16]))]
+    mean_s = dice.choice([1.0, 3.0, 8.0])
+    times = [0.3 + min(dice.expovariate(1 / mean_s), FAULTS_S) for _ in range(dice.choice([0, 1, 2, 4, 8, 16]))]
+    mishaps = [_mishap(dice, at, processes, clients, auth_workers) for at in sorted(times)]
     return Plan(
         seed=seed,
         clients=clients,
@@ -60,7 +65,7 @@ def draw(seed: int) -> Plan:
         real_frames=dice.random() < 0.1,
         weather=weather,
         unsure_disk=dice.choice([0.0, 0.0, 0.0, 0.05]),
-        mishaps=sorted(mishaps, key=lambda mishap: mishap.at),
+        mishaps=mishaps,
     )
 
 
@@ -69,18 +74,19 @@ def auth_names(count: int) -> list[str]:
     return [f"auth-{n + 1}" for n in range(count)]
 
 
-def _mishap(dice: random.Random, processes: list[str], clients: list[str], auth_workers: int) -> Mishap:
-    """More early than late, since most happens early; services twice as often as clients."""
-    kind = dice.choice(KINDS)
-    at = min(dice.expovariate(1 / 6.0), FAULTS_S)
+def _mishap(dice: random.Random, at: float, processes: list[str], clients: list[str], auth_workers: int) -> Mishap:
+    """What it is, and whom it befalls: services more often than clients."""
+    (kind,) = dice.choices([*KINDS], [*KINDS.values()])
     for_s = dice.choice([0.01, 0.3, 1.5, 7.0])
     if kind == "kill":
         whom = dice.choice([*processes, "broker", "store", "store"])
         return Mishap(at, kind, whom, for_s, dice.choice([0, 0, 1, 2, 3, 5, 8, 20]))
     if kind == "pause":
         return Mishap(at, kind, dice.choice(processes), dice.choice([0.3, 3.0, 7.0, 20.0]))
-    if kind in ("cut", "still"):
+    if kind == "cut":
         return Mishap(at, kind, dice.choice(clients), for_s)
+    if kind == "still":
+        return Mishap(at, kind, dice.choice([*clients, "broker", "store"]), dice.choice([for_s, 12.0]))
     if kind == "tear":
         return Mishap(at, kind, dice.choice(["broker", "store", *auth_names(auth_workers)]), for_s)
     return Mishap(at, kind, "store", for_s)

@@ -16,12 +16,16 @@ from tests.simulation.network import Envelope, Line, Network
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
+COMMIT_S = 0.0003
+"""What a commit takes: fdatasync, as measured (FACTS)."""
+
 
 class Disk(Struct):
     """How the disk does."""
 
-    commit_s: float = 0.0003
-    full: bool = False
+    commit_s: float = COMMIT_S
+    full: float = 0.0
+    """The share of commits for which there is no room: a large one may not fit where a small one does."""
     unsure: float = 0.0
     """The share of commits whose outcome is unknown: the store ends, unanswered (RULES 9)."""
 
@@ -77,6 +81,11 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
         for way in self._ways.values():
             way.release()
 
+    def stand_still(self, seconds: float) -> None:
+        """The connections that there are to the broker stand still; those made from now on don't."""
+        for way in self._ways.values():
+            way.stand_still(seconds)
+
     def tear_ways(self) -> None:
         """The connections to the broker break and are mended by libzmq."""
         for way in self._ways.values():
@@ -92,7 +101,7 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
                 return (store_events.Found(ask, *self._read(ask.query)),)
             case store_events.CountOpen(name, nonce):
                 self.lag_s += self.disk.commit_s
-                if self.disk.full:
+                if self._no_room():
                     return (store_events.OpenFailed(name, "the disk is full"),)
                 return (store_events.OpenCounted(name, nonce, self.journal.open(name, nonce)),)
             case store_events.Send(name, header, body):
@@ -115,7 +124,7 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
         self.lag_s += self.disk.commit_s
         now_us = self.world.wall_us + self.clock_skew_us
         try:
-            if self.disk.full:
+            if self._no_room():
                 raise RolledBack("storage_full", "the disk is full")
             if self.disk.unsure and self._dice.random() < self.disk.unsure:
                 if self._dice.random() < 0.5:
@@ -127,6 +136,9 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
         except OutcomeUnknown:
             self.kill()
             return ()
+
+    def _no_room(self) -> bool:
+        return self.disk.full > 0.0 and self._dice.random() < self.disk.full
 
     def _read(self, query: store_link.Query) -> tuple[store_link.Reading, bytes]:
         match query:

@@ -15,7 +15,7 @@ from tests.simulation.run import run_seed, run_seeds
 SEEDS = 1_000
 """Worlds that must all be sound."""
 
-SEEDS_PER_FAULT = 300
+SEEDS_PER_FAULT = 1_000
 """Worlds within which a planted fault must be seen."""
 
 

@@ -53,9 +53,9 @@ class Habits(Struct, frozen=True):
 def draw_habits(dice: random.Random) -> Habits:
     """Somebody's habits."""
     return Habits(
-        batches=dice.randint(2, 8),
+        batches=dice.randint(2, 14),
         batch_max=dice.choice([1, 3, 12]),
-        pause_s=dice.choice([0.0, 0.05, 0.8, 3.0]),
+        pause_s=dice.choice([0.0, 0.05, 0.2, 1.0]),
         timeout_s=dice.choice([math.inf, math.inf, 60.0, 4.0]),
         pipelined=dice.random() < 0.5,
         read_s=dice.choice([0.1, 1.0, 4.0]),
