@@ -137,6 +137,15 @@ class TestDeath:
         assert pool.asked(b"b") == [(5, 2)]
         assert [number for _, number in old] == [1, 2]
 
+    def test_the_questions_of_the_dead_go_before_those_that_waited(self) -> None:
+        pool = Pool()
+        pool.ready(b"a", capacity=2)
+        for number in (1, 2, 3):
+            pool.ask(number)
+        pool.lost(b"a")
+        pool.ready(b"b")
+        assert [number for _, number in pool.asked(b"b")] == [1, 2, 3]
+
     def test_a_late_answer_of_the_dead_is_ignored_and_it_is_asked_who_it_is(self) -> None:
         pool = Pool()
         pool.ready(b"a")

@@ -286,6 +286,17 @@ class TestSubscription:
         world.settle()
         assert len(bob.delivered()) == limits.CREDIT_MESSAGES_MAX
 
+    @pytest.mark.parametrize("backlog", [True, False])
+    def test_credit_of_bytes_that_is_used_up_exactly_is_used_up(self, backlog: bool) -> None:
+        world, ann, bob = a_world()
+        if backlog:
+            send(ann, b"12345", b"12345", b"12345")
+        bob.subscribe(size=10)
+        world.settle()
+        if not backlog:
+            send(ann, b"12345", b"12345", b"12345")
+        assert len(bob.delivered()) == 2
+
     def test_without_credit_nothing_is_asked(self) -> None:
         world, _ann, bob = a_world()
         bob.subscribe(messages=0)
@@ -467,6 +478,41 @@ class TestStoreComesAndGoes:
         assert (error.code, error.fatal, error.id) == ("history_changed", True, None)
         assert not bob.known
         assert ann.known
+        world.assert_at_rest()
+
+
+class TestStoreThatAnswersOutOfOrder:
+    """Reads and writes of a store need not share one order of answers: neither order may cost or double a message."""
+
+    def a_page_and_a_batch(self) -> tuple[World, Client, store_link.Ask, store_link.Batch, bytes]:
+        """Bob has asked for his first page, and Ann's batch is behind it in the pipe."""
+        world, ann, bob = a_world()
+        bob.subscribe()
+        world.drain()
+        (ask,) = world.store.waits(store_link.Ask)
+        ann.send(1, "bob", contents=(b"one",))
+        world.drain()
+        batch, body = world.store.inbox[-1]
+        assert isinstance(batch, store_link.Batch)
+        world.store.inbox.clear()
+        return world, bob, ask, batch, body
+
+    def test_a_page_that_holds_what_is_confirmed_later(self) -> None:
+        world, bob, ask, batch, body = self.a_page_and_a_batch()
+        confirmed = world.store.confirm(batch, body)
+        world.store.answered(ask.n, *world.store.read(ask.query))
+        world.store.say(confirmed)
+        world.settle()
+        assert contents(bob.delivered()) == [b"one"]
+        world.assert_at_rest()
+
+    def test_a_page_that_lacks_what_was_confirmed_before(self) -> None:
+        world, bob, ask, batch, body = self.a_page_and_a_batch()
+        page = world.store.read(ask.query)
+        world.store.say(world.store.confirm(batch, body))
+        world.store.answered(ask.n, *page)
+        world.settle()
+        assert contents(bob.delivered()) == [b"one"]
         world.assert_at_rest()
 
 
