@@ -124,6 +124,7 @@ class TestConnecting:
         play.pass_time(1)
         play.feed(events.Received(1, Welcome(id=hello.id, version=1, server="s", heartbeat_ms=1)))
         play.feed(events.Lost(1, "late news"))
+        play.feed(events.Received(1, Error(code="session_ended", fatal=True)))
         assert play.session.stage is Stage.GREETING
         assert len(play.connections) == 2
 
