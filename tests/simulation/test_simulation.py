@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation import faults
 from tests.simulation.plan import draw
-from tests.simulation.run import run_seed, run_seeds
+from tests.simulation.run import main, run_seed, run_seeds
 
 SEEDS = 1_000
 """Worlds that must all be sound."""
@@ -70,3 +70,21 @@ def test_plans_differ_and_cover_every_mishap() -> None:
     victims = {mishap.whom for plan in plans for mishap in plan.mishaps if mishap.kind == "kill"}
     assert victims == {"broker", "store", "auth-1", "auth-2", "alice", "bob"}
     assert {plan.real_frames for plan in plans} == {True, False}
+
+
+class TestCommand:
+    def test_one_seed_with_its_transcript(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--seed", "0", "--trace"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any("broker" in line and "StoreArrived" in line for line in lines)
+        assert lines[-1] == "seed 0: nothing broken"
+
+    def test_a_broken_promise_comes_with_the_command_that_replays_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--seeds", "3", "--first", "0", "--fault", "forget_marks"]) == 1
+        out = capsys.readouterr().out
+        assert "python -m tests.simulation.run --seed 0 --trace --fault forget_marks" in out
+        assert "3 seeds" in out
+        assert "seeds a second" in out
+
+    def test_many_seeds_over_two_processes_are_the_same_worlds(self) -> None:
+        assert list(run_seeds(range(20, 24), jobs=2)) == list(run_seeds(range(20, 24)))
