@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from broker.reading import NOTE_S
 from restante.wire import codec, envelopes, limits, store_link
@@ -575,14 +575,20 @@ class Subscriptions(RuleBasedStateMachine):
 
     which = st.integers(0, 1)
 
-    @rule(which=which, messages=st.integers(0, 4), size=st.integers(0, 30))
-    def subscribe(self, which: int, messages: int, size: int) -> None:
-        reader = self.readers[which]
+    @initialize(messages=st.integers(0, 9), size=st.integers(0, 60))
+    def subscribe(self, messages: int, size: int) -> None:
+        """One reader from the beginning; the other joins when it may."""
+        self.readers[0].subscribe(messages=messages, size=size)
+        self.subscribers[self.readers[0]] = (messages, size)
+
+    @rule(messages=st.integers(0, 9), size=st.integers(0, 60))
+    def join(self, messages: int, size: int) -> None:
+        reader = self.readers[1]
         if reader not in self.subscribers and not self.world.broker._link.down(self.world.now):
             reader.subscribe(messages=messages, size=size)
             self.subscribers[reader] = (messages, size)
 
-    @rule(which=which, messages=st.integers(0, 4), size=st.integers(0, 30))
+    @rule(which=which, messages=st.sampled_from([0, 1, 4, 12]), size=st.sampled_from([0, 7, 30, 100]))
     def credit(self, which: int, messages: int, size: int) -> None:
         reader = self.readers[which]
         if reader in self.subscribers:
@@ -625,7 +631,7 @@ class Subscriptions(RuleBasedStateMachine):
         store.epoch += 1
         store.say(store_link.Closed(epoch=store.epoch, generation=store.generation))
 
-    @rule(seconds=st.sampled_from([0.5, 7.0]))
+    @rule(seconds=st.sampled_from([0.5, 0.5, 0.5, 7.0]))
     def time(self, seconds: float) -> None:
         self.world.wait(seconds)
         for client in (self.ann, *self.readers):
