@@ -116,7 +116,8 @@ class Broker:
                 self._violated(peer, error, now, actions)
             case _:
                 self._handle_loss(event, now, actions)
-        self._announce(actions)
+        if not isinstance(event, (Arrived, Drained)):  # the frequent ones, which change nothing about who is ready
+            self._announce(actions)
         return actions
 
     def _handle_loss(
