@@ -150,6 +150,11 @@ class Asks:
 
     # --- answers ------------------------------------------------------------------------------------------
 
+    def waits_for(self, request_id: int) -> bool:
+        """Whether somebody still waits for the answer to this transmission."""
+        ask = self._out.get(request_id)
+        return ask is not None and ask.state != DONE
+
     def answered(self, request_id: int, answer: ToClient, body: bytes, now: float, actions: list[Action]) -> None:
         """An answer came. One to what nobody waits for any more is dropped."""
         ask = self._out.pop(request_id, None)

@@ -350,6 +350,9 @@ class Session:
             self._error(header, now, actions)
         elif isinstance(header, Welcome):
             self._welcomed(header, now, actions)
+        elif isinstance(header, LoggedIn) and self.stage is Stage.GREETED and not self._asks.waits_for(header.id):
+            # who asked gave up: to the broker the connection has an account now, and takes no other login
+            self._lose("a login came through when nobody waited for it any more", now, actions)
         else:
             self._dialling.worked()
             self._asks.answered(header.id, header, event.body, now, actions)

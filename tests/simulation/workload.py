@@ -33,6 +33,8 @@ class Habits(Struct, frozen=True):
     """Between two batches, on average."""
     timeout_s: float
     """Of a send; inf for a patient user."""
+    joining_s: float
+    """Of registering and logging in."""
     pipelined: bool
     """Whether the next batch is given before the last is answered."""
     read_s: float
@@ -57,6 +59,7 @@ def draw_habits(dice: random.Random) -> Habits:
         batch_max=dice.choice([1, 3, 12]),
         pause_s=dice.choice([0.0, 0.05, 0.2, 1.0]),
         timeout_s=dice.choice([math.inf, math.inf, 60.0, 4.0]),
+        joining_s=dice.choice([60.0, 60.0, 3.0]),
         pipelined=dice.random() < 0.5,
         read_s=dice.choice([0.1, 1.0, 4.0]),
         page=dice.choice([1, 2, 5, 100]),
@@ -138,14 +141,17 @@ def _live(user: User, users: list[User], client: ClientProcess) -> Program:
 
 
 def _join(user: User, client: ClientProcess) -> Program:
+    timeout_s = user.habits.joining_s
     while not user.registered:
-        outcome = client.request(envelopes.Register(id=1, op=user.ops[0], name=user.name, password=PASSWORD), 60.0)
+        register = envelopes.Register(id=1, op=user.ops[0], name=user.name, password=PASSWORD)
+        outcome = client.request(register, timeout_s)
         yield ended([outcome])
         user.registered = isinstance(outcome.answer, envelopes.Registered)
         _only_passing(outcome)
         yield 0.1
     while not user.logged_in:
-        outcome = client.request(envelopes.Login(id=1, op=user.ops[1], name=user.name, password=PASSWORD), 60.0)
+        login = envelopes.Login(id=1, op=user.ops[1], name=user.name, password=PASSWORD)
+        outcome = client.request(login, timeout_s)
         yield ended([outcome])
         user.logged_in = isinstance(outcome.answer, envelopes.LoggedIn)
         _only_passing(outcome)

@@ -394,6 +394,24 @@ class TestAccounts:
         assert play.session.identity is not None
         assert play.session.identity.name == "bob"
 
+    @pytest.mark.parametrize("given_up", ["its time was up", "it was abandoned"])
+    def test_a_login_that_comes_through_too_late_leaves_no_account_behind(self, given_up: str) -> None:
+        play = Play(token=None)
+        play.ask(1, LOGIN, timeout_s=3.0)
+        play.welcome()
+        late = LoggedIn(id=play.last(Login).id, account=3, name=NAME, expires_at_us=1, token=b"n" * 32)
+        if given_up == "it was abandoned":
+            play.feed(events.Abandoned(1))
+        else:
+            play.pass_time(4.0)
+        play.ask(2, LOGIN)
+        play.answer(late)
+        play.pass_time(1.0)
+        assert len(play.connections) == 2
+        play.welcome()
+        play.answer(LoggedIn(id=play.last(Login).id, account=3, name=NAME, expires_at_us=1, token=b"n" * 32))
+        assert isinstance(play.told[2], LoggedIn)
+
     def test_login_waits_for_nobody_elses_messages(self) -> None:
         play = ready()
         play.submit([1])
