@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL_BYTES_MAX: Final = 1 << 20
+"""Far more than any settings or profile need: a mistaken path must not fill the memory."""
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -34,3 +41,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_file(path: str | os.PathLike[str], check: Callable[[os.stat_result], None] | None = None) -> bytes:
+    """What a small file holds. `check` may object to what it is, before it is read. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if check is not None:
+            check(os.fstat(file.fileno()))
+        return file.read(SMALL_BYTES_MAX)

@@ -7,15 +7,18 @@ not prove that the server still runs: whoever connects finds out.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+import os
+from typing import TYPE_CHECKING, Final
 
-from restante.files import write_private
-from restante.places import user_state
+from restante.files import read_file, write_private
+from restante.places import in_user_state, user_state
 from restante.wire.address import Address, Announcement, parse_announcement
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FILE: Final = "address"
-SYSTEM_FILE: Final = Path("/run/restante/address")
+SYSTEM_FILE: Final[str | os.PathLike[str]] = "/run/restante/address"
 
 
 def announce(here: Address, public: Address, *, folder: Path | None = None) -> Path:
@@ -35,12 +38,12 @@ def withdraw(here: Address, *, folder: Path | None = None) -> None:
 
 def find_local() -> Announcement | None:
     """What a server on this machine announced: the user's own, else the machine's; None if there is none."""
-    return _read(user_state() / FILE) or _read(SYSTEM_FILE)
+    return _read(in_user_state(FILE)) or _read(SYSTEM_FILE)
 
 
-def _read(path: Path) -> Announcement | None:
+def _read(path: str | os.PathLike[str]) -> Announcement | None:
     """The announcement at a place; None if it is not there, not ours to read, or half a file of somebody else's."""
     try:
-        return parse_announcement(path.read_text("utf-8"))
+        return parse_announcement(read_file(path).decode())
     except (OSError, ValueError):
         return None

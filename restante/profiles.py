@@ -12,15 +12,17 @@ import binascii
 import os
 import re
 import stat
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from restante.files import write_private
-from restante.places import user_config
+from restante.files import read_file, write_private
+from restante.places import in_user_config
 from restante.settings import SettingsError
 from restante.wire.limits import TOKEN_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT: Final = "default"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -60,11 +62,17 @@ def read_token(text: str) -> bytes:
 
 def path_of(name: str) -> Path:
     """A profile's file. Raises SettingsError for a name that no file should have."""
+    from pathlib import Path
+
+    return Path(_place(name))
+
+
+def _place(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"{name!r} is no name for a profile: use letters, digits, '.', '_' and '-', a letter or digit first"
         )
-    return user_config() / "profiles" / f"{name}.json"
+    return in_user_config(f"profiles/{name}.json")
 
 
 def load(name: str = DEFAULT) -> Profile | None:
@@ -72,16 +80,13 @@ def load(name: str = DEFAULT) -> Profile | None:
 
     Raises SettingsError for one that others may read or write, or that is no profile.
     """
-    path = path_of(name)
+    path = _place(name)
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        raw = read_file(path, lambda status: refuse_if_open(path, status))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise SettingsError(f"the profile {path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        refuse_if_open(path, os.fstat(file.fileno()))
-        raw = file.read(1 << 20)
     try:
         return msgspec.json.decode(raw, type=Profile)
     except msgspec.DecodeError as error:
@@ -107,7 +112,7 @@ def remove(name: str = DEFAULT) -> None:
         raise SettingsError(f"the profile {path} cannot be removed: {error.strerror}") from error
 
 
-def refuse_if_open(path: Path, status: os.stat_result) -> None:
+def refuse_if_open(path: str, status: os.stat_result) -> None:
     """Raise SettingsError if others than its owner can read or write a file that holds a token."""
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:

@@ -16,12 +16,12 @@ A profile's token is for the server whose key the profile's address holds, and i
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from restante.places import system_config, user_config
+from restante.files import read_file
+from restante.places import in_system_config, in_user_config
 from restante.wire import limits
 from restante.wire.address import Address, parse_address
 from restante.wire.errors import ChatError
@@ -72,7 +72,7 @@ def read_settings(
     """The settings that hold for this process, now. Raises SettingsError."""
     from restante import profiles
 
-    files = [read_config(user_config() / "config.toml"), read_config(system_config() / "config.toml")]
+    files = [read_config(in_user_config("config.toml")), read_config(in_system_config("config.toml"))]
     profile_name = _first(profile, _variable("CHAT_PROFILE"), *(file.profile for file in files)) or profiles.DEFAULT
     explicit = _first(address, _variable("CHAT_ADDRESS"))
     own_token = _token(token)
@@ -95,10 +95,10 @@ def read_settings(
     )
 
 
-def read_config(path: Path) -> ConfigFile:
+def read_config(path: str) -> ConfigFile:
     """A config.toml; an absent one says nothing. Raises SettingsError that names file and field."""
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return ConfigFile()
     except OSError as error:
@@ -171,7 +171,7 @@ def _token_file(path: str, told_by: str) -> bytes:
     from restante import profiles
 
     try:
-        return profiles.read_token(Path(path).expanduser().read_text("utf-8"))
+        return profiles.read_token(read_file(os.path.expanduser(path)).decode())  # noqa: PTH111 - see places
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{told_by} names {path}, which cannot be read: {error}") from error
 

@@ -31,9 +31,11 @@ def test_the_import_alone_loads_nothing(tmp_path: Path) -> None:
 
 def test_the_blocking_client_loads_no_more_than_it_needs(tmp_path: Path) -> None:
     base = modules_after("import zmq, msgpack, msgspec, click", tmp_path)
-    ours = modules_after("from restante import Client\nimport restante.settings, restante.profiles", tmp_path)
+    ours = modules_after(
+        "from restante import Client\nimport restante.settings, restante.profiles, restante.local", tmp_path
+    )
     more = {name for name in ours - base if not name.startswith("restante")}
-    assert not more & {"asyncio", "platformdirs", "tomllib", "rich", "logging", "concurrent.futures", "uuid"}
+    assert not more & {"asyncio", "platformdirs", "pathlib", "tomllib", "rich", "logging", "concurrent.futures"}
 
 
 def test_files_beside_a_script_are_in_nobodys_way(tmp_path: Path) -> None:

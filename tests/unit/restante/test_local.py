@@ -76,19 +76,22 @@ class TestPlaces:
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        assert places.user_config() == platformdirs.user_config_path("restante")
+        assert places.in_user_config("f") == str(platformdirs.user_config_path("restante") / "f")
+        assert places.in_user_state("f") == str(platformdirs.user_state_path("restante") / "f")
+        assert places.in_system_config("f") == str(platformdirs.site_config_path("restante") / "f")
         assert places.user_state() == platformdirs.user_state_path("restante")
-        assert places.system_config() == platformdirs.site_config_path("restante")
 
     def test_elsewhere_platformdirs_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("CHAT_CONFIG_DIR", "CHAT_STATE_DIR"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(places, "_BY_HAND", False)
-        assert places.user_config() == platformdirs.user_config_path("restante")
+        assert places.in_user_config("f") == str(platformdirs.user_config_path("restante") / "f")
+        assert places.in_user_state("f") == str(platformdirs.user_state_path("restante") / "f")
+        assert places.in_system_config("f") == str(platformdirs.site_config_path("restante") / "f")
         assert places.user_state() == platformdirs.user_state_path("restante")
-        assert places.system_config() == platformdirs.site_config_path("restante")
 
     def test_may_be_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("CHAT_CONFIG_DIR", str(tmp_path / "a"))
         monkeypatch.setenv("CHAT_STATE_DIR", str(tmp_path / "b"))
-        assert (places.user_config(), places.user_state()) == (tmp_path / "a", tmp_path / "b")
+        assert places.in_user_config("f") == str(tmp_path / "a" / "f")
+        assert places.user_state() == tmp_path / "b"

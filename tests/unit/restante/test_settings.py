@@ -25,7 +25,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CHAT_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("CHAT_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr("restante.settings.system_config", lambda: tmp_path / "system")
+    monkeypatch.setattr("restante.settings.in_system_config", lambda name: str(tmp_path / "system" / name))
     monkeypatch.setattr("restante.local.SYSTEM_FILE", tmp_path / "run" / "address")
     return tmp_path
 
