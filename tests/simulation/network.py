@@ -66,7 +66,6 @@ class Line(Generic[M]):
         self._mended = mended
         self._under_way: deque[tuple[float, float, M]] = deque()
         """When it left, when it arrives, what it is."""
-        self._last_at = 0.0
         self._still_until = 0.0
         self._open = True
         self._ready = True
@@ -116,9 +115,9 @@ class Line(Generic[M]):
     def _take(self, message: M, lag_s: float) -> None:
         leaves = self._world.now + lag_s
         mean_s = self._weather.delay_s
-        self._last_at = max(self._last_at, leaves + min(self._dice.expovariate(1 / mean_s), 20 * mean_s))
-        self._under_way.append((leaves, self._last_at, message))
-        self._world.at(self._last_at, self._arrive)
+        arrives = leaves + min(self._dice.expovariate(1 / mean_s), 20 * mean_s)
+        self._under_way.append((leaves, arrives, message))
+        self._world.at(arrives, self._arrive)
 
     def _repeat(self, message: M) -> None:
         if self._open:
@@ -126,6 +125,7 @@ class Line(Generic[M]):
             self._take(message, 0.0)
 
     def _arrive(self) -> None:
+        """Hand over what is due, up to the first that is not: what lies behind that waits for it."""
         now = self._world.now
         while self._under_way and self._under_way[0][1] <= now and self._ready and self._still_until <= now:
             self._deliver(self._under_way.popleft()[2])

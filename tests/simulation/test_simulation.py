@@ -5,6 +5,8 @@ fault is seen.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -55,6 +57,15 @@ def test_a_seed_is_one_world() -> None:
         run_seed(7, trace=transcript.append)
     assert transcripts[0] == transcripts[1]
     assert len(transcripts[0]) > 100
+
+
+def test_a_seed_is_the_same_world_whatever_the_order_of_sets() -> None:
+    command = [sys.executable, "-m", "tests.simulation.run", "--seed", "7", "--trace"]
+    transcripts = {
+        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": hashes}, capture_output=True, check=True).stdout
+        for hashes in ("1", "2")
+    }
+    assert len(transcripts) == 1
 
 
 def test_faults_are_gone_once_they_were_planted() -> None:
