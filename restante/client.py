@@ -273,8 +273,8 @@ class Client:
         self._submissions += 1
         if self._submissions % LOOK_EVERY == 0:
             driver.drain()
-        while driver.full:
-            driver.step()
+            while driver.full:
+                driver.step()
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Final
 
 from restante.events import IN_FLIGHT, QUEUED, SETTLED, Action, Fail, Settle, Submission, Transmit
-from restante.wire.envelopes import Error, Limits, Send, Sent
+from restante.wire.envelopes import Error, Item, Limits, Send, Sent
 from restante.wire.errors import CODES, BodyTooLarge, ChatError, OutcomeUnknown, RefusedError, TooLarge
 from restante.wire.ids import show_id
 
@@ -44,6 +44,9 @@ ENTRY_HEADER_BYTES: Final = 112
 
 RECIPIENT_HEADER_BYTES: Final = 34
 """What one recipient takes of it: a name of 32 bytes and its length."""
+
+SEND_HEADER_BYTES: Final = 1_024
+"""What is left for the rest of the header: far more than it takes."""
 
 SPLIT_CODES: Final = frozenset({"bad_request", "too_large", "internal"})
 """Final refusals of an envelope that one of its messages may be the cause of: the others are not to suffer for it."""
@@ -100,15 +103,20 @@ class Stream:
         return len(self._queue)
 
     @property
+    def crowded(self) -> bool:
+        """Whether nothing new would go now: the window is full, or the stream rewinds."""
+        return self._rewinding or len(self._flight) >= WINDOW_ENVELOPES
+
+    @property
     def active(self) -> bool:
         """Whether there is anything to do on a connection."""
         return bool(self._by_ticket)
 
     def submit(self, messages: list[Submission]) -> None:
         """Take messages, in order."""
+        self._queue.extend(messages)
         for message in messages:
             self._by_ticket[message.ticket] = message
-            self._queue.append(message)
             self.unsettled_bytes += len(message.body)
             heapq.heappush(self._timers, (message.deadline, next(self._timer_count), message))
 
@@ -161,26 +169,23 @@ class Stream:
 
     def _form(self, limits: Limits, now: float, actions: list[Action]) -> None:
         """Make an envelope of what waits, as much as the limits let in, and send it."""
-        bytes_max = min(ENVELOPE_BYTES, limits.body_bytes)
-        messages: list[Submission] = []
+        bytes_max, header_max = min(ENVELOPE_BYTES, limits.body_bytes), limits.header_bytes - SEND_HEADER_BYTES
+        queue, messages = self._queue, list[Submission]()
         size = recipients = header = 0
-        while self._queue and len(messages) < limits.messages_per_send:
-            message = self._queue[0]
-            if message.state == SETTLED or self._unfit(message, limits, actions):
-                self._queue.popleft()
-                continue
+        while queue and len(messages) < limits.messages_per_send:
+            message = queue[0]
             item = message.item
-            more_size = size + len(message.body)
-            more_recipients = recipients + len(item.to)
-            more_header = header + ENTRY_HEADER_BYTES + len(item.content_type) + RECIPIENT_HEADER_BYTES * len(item.to)
-            if messages and (
-                more_size > bytes_max
-                or more_recipients > limits.recipients_per_send
-                or more_header > limits.header_bytes - 1_024
-            ):
+            if message.state == SETTLED or self._unfit(message, item, limits, actions):
+                queue.popleft()
+                continue
+            readers = len(item.to)
+            size += item.size
+            recipients += readers
+            header += ENTRY_HEADER_BYTES + len(item.content_type) + RECIPIENT_HEADER_BYTES * readers
+            if messages and (size > bytes_max or recipients > limits.recipients_per_send or header > header_max):
+                size -= item.size
                 break
-            size, recipients, header = more_size, more_recipients, more_header
-            self._queue.popleft()
+            queue.popleft()
             message.state = IN_FLIGHT
             messages.append(message)
         if messages:
@@ -188,15 +193,17 @@ class Stream:
             self._flight.append(envelope)
             self._send(envelope, now, actions)
 
-    def _unfit(self, message: Submission, limits: Limits, actions: list[Action]) -> bool:
+    def _unfit(self, message: Submission, item: Item, limits: Limits, actions: list[Action]) -> bool:
         """Refuse by itself what this server would refuse, with the envelope around it."""
-        if len(message.body) > min(limits.message_bytes, limits.body_bytes):
-            text = f"the message has {len(message.body)} bytes, this server takes {limits.message_bytes}"
+        if item.size > limits.message_bytes or item.size > limits.body_bytes:
+            text = f"the message has {item.size} bytes, this server takes {limits.message_bytes}"
             self._fail(message, BodyTooLarge(text), actions)
-        elif len(message.item.to) > min(limits.recipients_per_message, limits.recipients_per_send):
-            text = f"{len(message.item.to)} recipients, this server takes {limits.recipients_per_message} a message"
+        elif len(item.to) > limits.recipients_per_message or len(item.to) > limits.recipients_per_send:
+            text = f"{len(item.to)} recipients, this server takes {limits.recipients_per_message} a message"
             self._fail(message, TooLarge(text), actions)
-        return message.state == SETTLED
+        else:
+            return False
+        return True
 
     def _send(self, envelope: Envelope, now: float, actions: list[Action]) -> None:
         envelope.n = self._next_n
