@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from broker.accounts import Accounts
 from broker.auth_pool import AuthPool
+from broker.delivered import DeliveredMarks
 from broker.events import (
     Action,
     Announce,
@@ -43,6 +44,7 @@ from broker.reading import Reading
 from broker.sending import Sending
 from broker.sessions import Session, Sessions, Stage, answer, refuse
 from broker.store_link import StoreLink
+from broker.subscriptions import Subscriptions
 from restante.wire import envelopes, limits
 from restante.wire.envelopes import Error
 from restante.wire.errors import CODES, RemoteProtocolError
@@ -78,13 +80,15 @@ class Broker:
         self._sessions = Sessions(config.sessions_max)
         self._pool = AuthPool()
         self._names = NameCache()
-        self._reading = Reading()
-        self._link = StoreLink(config.name, config.seed, self._reading)
-        self._reading.use(self._link)
+        self._subscriptions = Subscriptions()
+        self._link = StoreLink(config.name, config.seed, self._subscriptions)
+        self._marks = DeliveredMarks(self._link)
+        self._subscriptions.use(self._link, self._marks)
+        self._reading = Reading(self._link, self._marks, self._subscriptions)
         self._sending = Sending(self._link, self._pool, self._names)
         self._accounts = Accounts(self._pool, self._sessions, self._sending, registration_open=config.registration_open)
         self._accounts.over = self._over
-        self._reading.end = self._over
+        self._subscriptions.end = self._over
         self._tick_at = 0.0
         self._started = False
         self._announced = False
@@ -161,7 +165,7 @@ class Broker:
     def _credit(self, session: Session, credit: envelopes.Credit, actions: list[Action]) -> None:
         """A notice gets no answer; but a reader whose session was forgotten would wait for ever, untold."""
         if session.stage is Stage.READY:
-            self._reading.credit(session, credit, actions)
+            self._subscriptions.credit(session, credit, actions)
         elif session.stage is Stage.NEW:
             actions.append(Reply(session.routing_id, Error(code="no_session", text=NO_SESSION, fatal=True)))
 
@@ -214,9 +218,9 @@ class Broker:
             case envelopes.Resume():
                 self._accounts.resume(session, request, now, actions)
             case envelopes.Subscribe():
-                self._reading.subscribe(session, request, now, actions)
+                self._subscriptions.subscribe(session, request, now, actions)
             case envelopes.Unsubscribe():
-                self._reading.unsubscribe(session, request, actions)
+                self._subscriptions.unsubscribe(session, request, actions)
             case envelopes.Status():
                 self._reading.status(session, request, now, actions)
             case envelopes.Overview():
@@ -292,14 +296,14 @@ class Broker:
 
     def _over(self, session: Session) -> None:
         """End a session, and what hangs on it."""
-        self._reading.over(session)
+        self._subscriptions.over(session)
         self._sessions.remove(session)
 
     # --- time ---------------------------------------------------------------------------------------------
 
     def _drained(self, now: float, actions: list[Action]) -> None:
         """Everything that had arrived is handled: one wake-up, one batch."""
-        self._reading.drained(now)
+        self._marks.drained(now)
         self._link.flush(actions)
         if self._stop_at is not None and not self._ended and self._idle(now):
             self._ended = True
@@ -311,7 +315,8 @@ class Broker:
         self._link.due(now, actions)
         self._pool.due(now, actions)
         self._accounts.due(now, actions)
-        self._reading.due(now)
+        self._marks.due(now)
+        self._subscriptions.due(now)
         for session in self._sessions.expired(now):
             self._over(session)
         self._drained(now, actions)

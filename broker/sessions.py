@@ -20,8 +20,8 @@ from restante.wire.envelopes import Error, ToClient
 from restante.wire.errors import CODES
 
 if TYPE_CHECKING:
-    from broker.reading import Subscription
     from broker.streams import Stream
+    from broker.subscriptions import Subscription
 
 RETRY_MS = 1_000
 """How long to wait where nothing says how long the trouble lasts: a worker's restart takes about that."""

@@ -26,6 +26,9 @@ from broker.events import Action, End, OpenLink, Push
 from restante.wire import limits, store_link
 from restante.wire.store_link import Command, Failed, Outcome, Query, Reading
 
+COMMAND_COST = 64
+"""Bytes of a command itself, in memory, beside what it holds."""
+
 Settled = Callable[[Outcome | Failed, float, list[Action]], None]
 """Called once with what became of a command."""
 

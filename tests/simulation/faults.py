@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from auth_service.memory import MemoryAccounts
 from broker.events import Action, Push
-from broker.reading import Reading, Subscription
+from broker.reading import Reading
 from broker.sending import Sending
 from broker.store_link import StoreLink
+from broker.subscriptions import Subscription, Subscriptions
 from restante.sending import Stream
 from restante.wire import store_link
 from restante.wire.envelopes import Result
@@ -255,15 +256,17 @@ def drop_what_is_refused() -> list[Patch]:
 @fault
 def ack_on_delivery() -> list[Patch]:
     """What was handed to a subscriber counts as read."""
-    deliver = Reading._deliver
+    deliver = Subscriptions._deliver
 
-    def eager(self: Reading, subscription: Subscription, entries: Any, body: bytes, now: float, actions: Any) -> None:
+    def eager(
+        self: Subscriptions, subscription: Subscription, entries: Any, body: bytes, now: float, actions: Any
+    ) -> None:
         deliver(self, subscription, entries, body, now, actions)
         if entries:
             mark = MarkMessages(mailbox=subscription.session.account, seqs=[entry.seq for entry in entries])
             self._link.submit(mark, b"", lambda outcome, now, actions: None, 0)
 
-    return [(Reading, "_deliver", eager)]
+    return [(Subscriptions, "_deliver", eager)]
 
 
 @fault
@@ -275,14 +278,14 @@ def forget_marks() -> list[Patch]:
 @fault
 def skip_at_a_pages_edge() -> list[Patch]:
     """A subscription goes on one place too far behind a page."""
-    paged = Reading._paged
+    paged = Subscriptions._paged
 
-    def skipping(self: Reading, subscription: Subscription, reading: Any, *rest: Any) -> None:
+    def skipping(self: Subscriptions, subscription: Subscription, reading: Any, *rest: Any) -> None:
         if isinstance(reading, store_link.PageRead) and reading.more:
             reading = replace(reading, through=reading.through + 1)
         paged(self, subscription, reading, *rest)
 
-    return [(Reading, "_paged", skipping)]
+    return [(Subscriptions, "_paged", skipping)]
 
 
 @fault

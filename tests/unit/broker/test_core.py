@@ -197,7 +197,7 @@ class TestSessionsEnd:
         world.settle()
         assert thief.waits_for(pending)
         assert thief.heard == []
-        assert world.broker._reading._by_mailbox == {}
+        assert world.broker._subscriptions._by_mailbox == {}
         world.assert_at_rest()
 
     def test_credit_without_a_session_is_told_so(self) -> None:

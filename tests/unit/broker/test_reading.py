@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from broker.reading import NOTE_S
+from broker.delivered import NOTE_S
 from restante.wire import codec, envelopes, limits, store_link
 from restante.wire.envelopes import (
     Ack,
@@ -356,7 +356,7 @@ class TestSubscription:
         send(ann, b"one")
         assert bob.delivered() == []
         assert bob.refusal(bob.say(Unsubscribe(id=99, sub=1))) == "unknown_subscription"
-        assert world.broker._reading._by_mailbox == {}
+        assert world.broker._subscriptions._by_mailbox == {}
 
     def test_late_credit_is_not_wrong(self) -> None:
         _world, _ann, bob = a_world()
@@ -371,7 +371,7 @@ class TestSubscription:
         bob.gone = True
         send(ann, b"one")
         assert not bob.known
-        assert world.broker._reading._by_mailbox == {}
+        assert world.broker._subscriptions._by_mailbox == {}
         world.assert_at_rest()
 
     def test_a_cursor_of_another_history_is_refused_and_of_this_taken(self) -> None:

@@ -1,0 +1,85 @@
+"""Pages and deliveries, cut so that a client's frame holds them.
+
+What a mailbox holds goes to its reader as entries in a header and contents in a body (envelopes `page` and `deliver`).
+Both come in two ways: as a page that the store read, or from a commit, out of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import accumulate
+
+from restante.wire import limits, store_link
+from restante.wire.envelopes import Entry, Result
+
+Arrival = tuple[Entry, bytes]
+"""A message and its content."""
+
+
+class Fresh:
+    """What one commit brought, by mailbox, for the mailboxes that somebody is subscribed to."""
+
+    def __init__(self) -> None:
+        self.by_mailbox: dict[int, list[Arrival]] = {}
+
+    def gather(
+        self,
+        command: store_link.StoreMessages,
+        body: bytes,
+        results: Sequence[Result],
+        wanted: Collection[int],
+    ) -> None:
+        """Add the messages of one envelope that were stored now; what was stored before was handed on before."""
+        starts = accumulate((message.size for message in command.messages), initial=0)
+        for message, result, start in zip(command.messages, results, starts, strict=False):
+            if not result.seq or result.again:
+                continue
+            readers = [mailbox for mailbox in message.mailboxes if mailbox in wanted]
+            if readers:
+                arrival = (_entry(command.sender_name, message, result), body[start : start + message.size])
+                for mailbox in readers:
+                    self.by_mailbox.setdefault(mailbox, []).append(arrival)
+
+
+def bounded(page: store_link.PageRead, body: bytes) -> tuple[store_link.PageRead, bytes]:
+    """A page whose header fits a client's frame, whatever the store counts: recipients may be more than contents."""
+    size = 0
+    for index, entry in enumerate(page.entries):
+        size += _header_size(entry)
+        if size > limits.PAGE_BYTES_MAX and index:
+            kept = page.entries[:index]
+            end = sum(one.size for one in kept)
+            return store_link.PageRead(entries=kept, through=kept[-1].seq, more=True), body[:end]
+    return page, body
+
+
+def _header_size(entry: Entry) -> int:
+    """At most, about: names have up to 32 bytes, and all the rest of an entry 256."""
+    return 256 + 34 * len(entry.to)
+
+
+def parts_of(arrivals: list[Arrival]) -> list[list[Arrival]]:
+    """Cut deliveries into envelopes that keep a page's limits."""
+    parts: list[list[Arrival]] = []
+    size = 0
+    for arrival in arrivals:
+        if not parts or len(parts[-1]) >= limits.PAGE_MESSAGES_MAX or size >= limits.PAGE_BYTES_MAX:
+            parts.append([])
+            size = 0
+        parts[-1].append(arrival)
+        size += len(arrival[1]) + _header_size(arrival[0])
+    return parts
+
+
+def _entry(sender: str, message: store_link.Message, result: Result) -> Entry:
+    return Entry(
+        seq=result.seq,
+        id=message.id,
+        sender=sender,
+        to=message.to,
+        size=message.size,
+        stored_at_us=result.stored_at_us,
+        content_type=message.content_type,
+        sent_at_us=message.sent_at_us,
+        reply_to=message.reply_to,
+    )
