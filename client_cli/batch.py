@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import click
@@ -20,6 +22,7 @@ import msgspec
 from client_cli import exits
 from client_cli.options import Options
 from client_cli.output import Output
+from client_cli.stdin import stdin
 from restante.wire.errors import ChatError
 from restante.wire.ids import once_id, read_id, show_id, uuid7
 from restante.wire.limits import MESSAGE_BYTES_MAX, RECIPIENTS_PER_MESSAGE_MAX
@@ -228,7 +231,7 @@ class Report:
 
 def send_batch(options: Options, path: str) -> int:
     """Send the lines of a file, `-` for stdin; the exit code. Raises OSError if it can't be read."""
-    with click.open_file(path, "rb") as file:
+    with contextlib.nullcontext(stdin()) if path == "-" else Path(path).open("rb") as file:
         from client_cli.progress import progress_for
 
         ledger = Ledger()

@@ -122,7 +122,10 @@ NO_ADDRESS: Final = Advice(
 _SETTINGS: Final = Advice(USAGE, "Nothing was tried.", "")
 _UNKNOWN: Final = Advice(UNKNOWN, "It may or may not have happened.", "Repeating it is safe with the same --once.")
 _UNLISTED: Final = Advice(REFUSED, "The server refused it.", "The client is older than the server: update it.")
-OTHER: Final = Advice(REFUSED, _NOTHING, "Correct that and repeat the command.")
+SYSTEM: Final = Advice(REFUSED, "What was done before that stands.", "")
+"""The machine refused: a file, a folder, an output."""
+
+_OTHER: Final = Advice(REFUSED, _NOTHING, "Correct that and repeat the command.")
 
 
 def advice_for(error: ChatError) -> Advice:
@@ -139,7 +142,7 @@ def advice_for(error: ChatError) -> Advice:
         return _UNKNOWN
     if type(error).__name__ == "SettingsError":  # by name: importing its module would cost every command
         return _SETTINGS
-    return OTHER
+    return _OTHER
 
 
 def code_of(error: ChatError) -> str:

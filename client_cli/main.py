@@ -81,7 +81,7 @@ def _tell_os(options: Options, error: OSError) -> int:
         _let_go_of_stdout()
         return exits.REFUSED
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-    return _tell(options, exits.Failure(what, exits.OTHER, "os_error"))
+    return _tell(options, exits.Failure(what, exits.SYSTEM, "os_error"))
 
 
 def _let_go_of_stdout() -> None:

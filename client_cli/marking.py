@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from client_cli import exits
 from client_cli.options import Options
 from client_cli.output import Output
 from client_cli.render import count, json_line
+from client_cli.stdin import stdin
 from restante.wire.ids import read_id, show_id
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def named(words: Iterable[str]) -> Iterator[int | bytes]:
     """The messages that words name: an id, a seq, or `-` for those on stdin, a line each. Raises click.UsageError."""
     for word in words:
         if word == "-":
-            yield from (_mark(line.strip()) for line in sys.stdin if line.strip())
+            yield from (_mark(line.decode("utf-8", "replace").strip()) for line in stdin() if line.strip())
         else:
             yield _mark(word)
 

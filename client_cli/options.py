@@ -61,7 +61,7 @@ class Options:
 
 
 def is_terminal(stream: IO[Any]) -> bool:
-    """Whether a person sits at the stream's other end; a closed stream has none."""
+    """Whether a person sits at the stream's other end; a closed stream, or None, has nobody."""
     try:
         return stream.isatty()
     except (ValueError, AttributeError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import IO
 
 import click
 
 from client_cli.options import Options
+from client_cli.stdin import stdin
 from restante.wire.limits import PASSWORD_BYTES_MAX
 
 password_file = click.option(
@@ -36,7 +36,7 @@ def read_password(options: Options, source: str | None, prompt: str, *, twice: b
 
 def _from_source(source: str) -> str:
     if source == "-":
-        return _first_line(sys.stdin.buffer, "stdin")
+        return _first_line(stdin(), "stdin")
     with Path(source).open("rb") as file:
         return _first_line(file, source)
 

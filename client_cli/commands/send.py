@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from client_cli import exits
 from client_cli.options import ChatCommand, Options, is_terminal, options_of
 from client_cli.output import Output
+from client_cli.stdin import stdin
 from restante.wire.errors import OutcomeUnknown
 from restante.wire.ids import once_id, read_id, show_id, uuid7
 from restante.wire.limits import MESSAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from restante.messages import Receipt
 
 BYTES: Final = "application/octet-stream"
 """The type of what isn't UTF-8: Latin-1 from a cron job at 3 a.m. must not kill an alert."""
@@ -136,7 +140,7 @@ def _content(options: Options, given: str | None) -> bytes:
         if options.no_input:
             raise click.UsageError("There is no message, and nobody can be asked. Nothing was sent.")
         options.say("Type the message, and end it with Ctrl-D on a line of its own.")
-    body = sys.stdin.buffer.read(MESSAGE_BYTES_MAX + 1)
+    body = stdin().read(MESSAGE_BYTES_MAX + 1)
     if len(body) > MESSAGE_BYTES_MAX:
         raise exits.Failure(
             f"What stands on stdin is more than {MESSAGE_BYTES_MAX:,} bytes.",
@@ -171,6 +175,7 @@ def _send(
 ) -> int:
     # The id is ours before anything is asked: whatever happens then, we can say which message it happened to.
     own_id = None if once is not None else uuid7(time.time_ns() // 1000, os.urandom(10))
+    output = Output()  # before anything is sent: without an output nobody would learn the id
     with options.connect() as client:
         try:
             receipt = client.send(names, body, once=once, id=own_id, content_type=content_type, reply_to=reply_to)
@@ -179,19 +184,27 @@ def _send(
         except KeyboardInterrupt:
             click.echo(f"Whether the message was sent is not known. {_find_out(own_id, once)}", err=True)
             raise
+    try:
+        _print(options, output, receipt)
+    except OSError as error:
+        advice = exits.Advice(exits.REFUSED, "The message is stored, and needs no repetition.", "")
+        raise exits.Failure(f"The id {receipt.id_text} could not be written: {error.strerror}", advice) from None
+    return exits.DONE
+
+
+def _print(options: Options, output: Output, receipt: Receipt) -> None:
     if options.json:
         from client_cli.render import iso_time, json_line
 
         record = {
-            "id": show_id(receipt.id),
+            "id": receipt.id_text,
             "seq": receipt.seq,
             "stored_at": iso_time(receipt.stored_at_us),
             "again": receipt.again,
         }
-        Output().write(json_line(record))
+        output.write(json_line(record))
     elif not options.quiet:
-        Output().write(show_id(receipt.id) + "\n")
-    return exits.DONE
+        output.write(f"{receipt.id_text}\n")
 
 
 def _unknown(message_id: bytes | None, once: str | None, why: str) -> NoReturn:

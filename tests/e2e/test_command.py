@@ -193,6 +193,15 @@ class TestScripts:
             assert process.wait(30) == 0
         assert inbox(server, bob) == []
 
+    def test_closed_streams_are_told_and_nothing_is_sent(self, server: Server, alice: str, bob: str) -> None:
+        """`<&-` and `>&-`, as some supervisors start their jobs."""
+        send = " ".join(chat("--profile", alice, "send", bob))
+        for redirected, code in ((f"{send} hi >&-", 1), (f"{send} <&-", 2), (f"{send} kept <&-", 0)):
+            done = subprocess.run(["sh", "-c", redirected], env=server.env, capture_output=True, check=False)
+            assert done.returncode == code, done.stderr
+            assert b"Traceback" not in done.stderr
+        assert [one["body"] for one in inbox(server, bob)] == ["kept"]
+
     def test_having_waited_in_vain_is_6(self, server: Server, bob: str) -> None:
         assert server.chat("inbox", "--wait", "0.3", profile=bob).returncode == 6
 

@@ -1,5 +1,6 @@
 """`chat send`, and the traps that were tried."""
 
+import errno
 import json
 import uuid
 
@@ -151,6 +152,19 @@ def test_json_and_quiet(chat: Chat, client: FakeClient) -> None:
         "again": False,
     }
     assert chat("send", "bob", "hi", "-q").output == ""
+
+
+def test_an_id_that_cannot_be_written_does_not_hide_that_the_message_is_stored(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("client_cli.output.Output.write", full)
+    result = chat("send", "bob", "hi")
+    assert result.exit_code == 1
+    assert str(uuid.UUID(bytes=client.sent[0].id)) in result.stderr
+    assert "The message is stored" in result.stderr
 
 
 def test_nobody_to_type_a_message_is_2(chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
