@@ -76,8 +76,7 @@ class AsyncClient:
     @property
     def account(self) -> int | None:
         """The account's number, once it is known: after the first call that needs an account."""
-        identity = self._driver.session.identity
-        return None if identity is None else identity.account
+        return self._driver.account
 
     @property
     def name(self) -> str | None:
@@ -219,7 +218,7 @@ class AsyncClient:
     async def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
         if self._driver.full or self._room:
             await self._some_room()
-        if outgoing.once is not None and self._driver.session.identity is None:
+        if outgoing.once is not None and self._driver.account is None:
             try:
                 await self._call(calls.join(), deadline)
             except ChatError as error:

@@ -113,8 +113,7 @@ class Client:
     @property
     def account(self) -> int | None:
         """The account's number, once it is known: after the first call that needs an account."""
-        identity = self._driver.session.identity
-        return None if identity is None else identity.account
+        return self._driver.account
 
     @property
     def name(self) -> str | None:
@@ -258,7 +257,7 @@ class Client:
                 self._driver.abandon(sending)
 
     def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
-        if outgoing.once is not None and self._driver.session.identity is None:
+        if outgoing.once is not None and self._driver.account is None:
             try:
                 self._call(calls.join(), deadline)
             except ChatError as error:

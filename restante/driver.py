@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from restante.composing import Composer
 from restante.events import (
     Abandoned,
     AckRequested,
@@ -42,18 +43,8 @@ from restante.messages import Outcome, Outgoing, Receipt
 from restante.session import Session, Stage
 from restante.settings import Settings, SettingsError
 from restante.transport import DRAIN_MAX, Link
-from restante.wire import limits
-from restante.wire.envelopes import TEXT, Entry, Item, Request, Result, ToClient
-from restante.wire.errors import (
-    BadName,
-    BadRequest,
-    BodyTooLarge,
-    ChatError,
-    EmptyBody,
-    RefusedError,
-    TooLarge,
-)  # fmt: skip
-from restante.wire.ids import once_id, uuid7
+from restante.wire.envelopes import Entry, Request, Result, ToClient
+from restante.wire.errors import ChatError, RefusedError
 
 UNSETTLED_MAX: Final = 8_192
 """Messages given and not settled, before whoever gives them waits: a window's worth (sending.WINDOW_ENVELOPES full
@@ -67,12 +58,6 @@ GIVEN_MAX: Final = 256
 
 LARGE_BYTES: Final = 64 << 10
 """A message of this size is told at once: it is not the telling that costs."""
-
-BINARY: Final = "application/octet-stream"
-"""The content type of bytes that are not text and were not said to be anything else."""
-
-DICE_BYTES: Final = 8_000
-"""Random bytes are fetched by the lot: a call of the system for each id costs more than the id."""
 
 
 class Waiter(Struct, eq=False):
@@ -185,8 +170,7 @@ class Driver:
             )
         self.settings = settings
         self.address = settings.address
-        self._dice = b""
-        self._dice_at = 0
+        self._composer = Composer()
         where = f"{self.address.host}:{self.address.port}"
         self.session = Session(where=where, client=client_name, token=settings.token, entropy=os.urandom)
         self.link = Link(self.address, closing)
@@ -198,6 +182,11 @@ class Driver:
         self._fed: deque[Event] = deque()
         self._feeding = False
         self.closed = False
+
+    @property
+    def account(self) -> int | None:
+        """The account's number, once it is known."""
+        return None if self.session.identity is None else self.session.identity.account
 
     @property
     def ready(self) -> bool:
@@ -242,7 +231,7 @@ class Driver:
         """
         sending = Sending(outgoing=outgoing, index=index)
         try:
-            item, body = self._item(outgoing)
+            item, body = self._composer.compose(outgoing, self.account)
         except ChatError as error:
             sending.resolve(None, b"", error)
             return sending
@@ -272,8 +261,8 @@ class Driver:
             self.feed(Abandoned(waiter.ticket))
 
     def new_id(self) -> bytes:
-        """A message or operation id: a UUIDv7."""
-        return uuid7(time.time_ns() // 1_000, self._random())
+        """An operation id."""
+        return self._composer.new_id()
 
     # --- the loop -----------------------------------------------------------------------------------------
 
@@ -377,96 +366,14 @@ class Driver:
         if reading.notify is not None:
             reading.notify()
 
-    # --- making messages ----------------------------------------------------------------------------------
-
-    def _item(self, outgoing: Outgoing) -> tuple[Item, bytes]:
-        """The message as it travels. Raises what the server would refuse it with."""
-        now_us = time.time_ns() // 1_000
-        body, content_type = _content(outgoing)
-        item = Item(
-            id=self._id(outgoing, now_us),
-            to=_recipients(outgoing.to),
-            size=len(body),
-            content_type=content_type,
-            sent_at_us=now_us,
-            reply_to=_checked_id(outgoing.reply_to, "reply_to") if outgoing.reply_to is not None else None,
-        )
-        return item, body
-
-    def _id(self, outgoing: Outgoing, now_us: int) -> bytes:
-        if outgoing.once is None:
-            return uuid7(now_us, self._random()) if outgoing.id is None else _checked_id(outgoing.id, "id")
-        if outgoing.id is not None:
-            raise BadRequest("a message has an id or a once key, not both")
-        assert self.session.identity is not None, "the shell waits for the account first"
-        try:
-            return once_id(self.session.identity.account, outgoing.once)
-        except (ValueError, UnicodeError) as error:
-            raise BadRequest(str(error)) from error
-
     def _waiter(self, waiter: W) -> W:
         self._last_ticket += 1
         waiter.ticket = self._last_ticket
         self._waiters[waiter.ticket] = waiter
         return waiter
 
-    def _random(self) -> bytes:
-        """Ten random bytes."""
-        if self._dice_at >= len(self._dice):
-            self._dice, self._dice_at = os.urandom(DICE_BYTES), 0
-        self._dice_at += 10
-        return self._dice[self._dice_at - 10 : self._dice_at]
-
 
 def outcome_of(sending: Sending) -> Outcome:
     """What became of a message, for `send_many`."""
     assert sending.outgoing is not None, "it was made of one"
     return Outcome(sending.index, sending.outgoing, sending.id, sending.receipt, sending.error)
-
-
-def _content(outgoing: Outgoing) -> tuple[bytes, str]:
-    """A message's bytes and their media type."""
-    content_type = outgoing.content_type
-    if isinstance(outgoing.body, str):
-        try:
-            body = outgoing.body.encode()
-        except UnicodeEncodeError as error:
-            raise BadRequest(f"the text can't be written as UTF-8: {error.reason}; send its bytes") from error
-        content_type = content_type or TEXT
-    else:
-        body = bytes(outgoing.body)
-        content_type = content_type or (TEXT if _is_text(body) else BINARY)
-    if not body:
-        raise EmptyBody("the message has no content")
-    if len(body) > limits.MESSAGE_BYTES_MAX:
-        raise BodyTooLarge(f"the message has {len(body)} bytes, the limit is {limits.MESSAGE_BYTES_MAX}")
-    if len(content_type) > limits.CONTENT_TYPE_BYTES_MAX or not content_type.isascii():
-        raise BadRequest(f"a content type is at most {limits.CONTENT_TYPE_BYTES_MAX} ASCII characters")
-    return body, content_type
-
-
-def _is_text(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _recipients(to: str | Iterable[str]) -> list[str]:
-    names = [to] if isinstance(to, str) else list(dict.fromkeys(to))
-    if not names:
-        raise BadRequest("the message has no recipient")
-    if len(names) > limits.RECIPIENTS_PER_MESSAGE_MAX:
-        raise TooLarge(f"{len(names)} recipients, the limit is {limits.RECIPIENTS_PER_MESSAGE_MAX} a message")
-    for name in names:
-        if not name or len(name) > limits.NAME_CHARS_MAX or not name.isascii():
-            text = f"{name[:64]!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
-            raise BadName(text)
-    return names
-
-
-def _checked_id(value: bytes, what: str) -> bytes:
-    if len(value) != limits.ID_BYTES:
-        raise BadRequest(f"{what} is {limits.ID_BYTES} bytes, a UUID's")
-    return value

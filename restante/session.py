@@ -24,7 +24,6 @@ Nothing connects before something is wanted, and a session that was lost while n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -33,6 +32,7 @@ from restante.acking import Acking
 from restante.asking import Ask, Asks
 from restante.dialling import HANDSHAKE_S, Dialling
 from restante.events import Action, Drop, EndFollow, Event, Fail, Open, Resolve, Transmit
+from restante.membership import Entropy, Membership
 from restante.sending import WINDOW_ENVELOPES, Stream
 from restante.subscribing import Follows
 from restante.wire import envelopes, limits
@@ -40,16 +40,12 @@ from restante.wire.envelopes import Error, LoggedIn, ToClient, Welcome
 from restante.wire.errors import (
     CODES,
     AlreadyLoggedIn,
-    BadToken,
     ChatError,
     NotLoggedIn,
     RefusedError,
     RemoteProtocolError,
     UnreachableError,
 )  # fmt: skip
-
-Entropy = Callable[[int], bytes]
-"""Gives that many random bytes: `os.urandom`, or in a test something with a seed."""
 
 ANSWER_S_MAX: Final = limits.REQUEST_S * 1.5
 """An answer that takes longer is not coming: the broker itself waits REQUEST_S for its workers."""
@@ -75,31 +71,35 @@ class Session:
     def __init__(self, *, where: str, client: str, token: bytes | None, entropy: Entropy) -> None:
         self._client = client
         self._entropy = entropy
-        self.token = token
-        self.identity: LoggedIn | None = None
-        """Who the session's account is; kept over a loss of connection."""
         self.welcome: Welcome | None = None
         """What the server last said of itself."""
         self.stage = Stage.IDLE
         self.connection = 0
         self._last_request_id = 0
         self._asks = Asks(self._new_request_id)
+        self._membership = Membership(token, self._asks, entropy)
         self._acking = Acking(self._asks)
         self.stream = Stream(entropy(limits.ID_BYTES), self._new_request_id)
         self._follows = Follows(self._asks)
         self._greeting: list[Ask] = []
         """Who waits for the welcome of a new connection."""
-        self._joining: list[Ask] = []
-        """Who waits for the session to have an account."""
         self._dialling = Dialling(where)
         self._due_at = math.inf
         """WAITING: when to try again. GREETING: when to give up."""
         self._hello_id = 0
         self._resuming = False
         self._pinging = False
-        self._token_error: ChatError | None = None
-        """Why the token was not taken."""
         self._sent_at = 0.0
+
+    @property
+    def token(self) -> bytes | None:
+        """What the session logs in with."""
+        return self._membership.token
+
+    @property
+    def identity(self) -> LoggedIn | None:
+        """Who its account is, once that is known; kept over a loss of connection."""
+        return self._membership.identity
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take an event at a time; gives what is to be done, in order. Raises nothing."""
@@ -154,7 +154,7 @@ class Session:
             self._close(now, actions)
 
     def _submitted(self, event: events.Submitted, actions: list[Action]) -> None:
-        error = self._no_account()
+        error = self._membership.lacking()
         if error is None:
             self.stream.submit(event.messages)
         else:
@@ -169,34 +169,33 @@ class Session:
             if self.stage in (Stage.GREETED, Stage.READY):
                 self._let_go(actions)  # a connection is greeted once
         elif isinstance(header, envelopes.Resume):
-            self._join(ask, now, actions)
+            self._join(ask, actions)
         elif isinstance(header, envelopes.Login) and not self._make_way(actions):
             text = "something is still under way for the account that is logged in: wait for it, then log in"
             actions.append(Fail(event.ticket, AlreadyLoggedIn(text)))
-        elif ask.needs_account and (error := self._no_account()) is not None:
+        elif ask.needs_account and (error := self._membership.lacking()) is not None:
             actions.append(Fail(event.ticket, error))
         else:
             self._asks.add(ask)
 
-    def _join(self, ask: Ask, now: float, actions: list[Action]) -> None:
-        error = self._no_account()
+    def _join(self, ask: Ask, actions: list[Action]) -> None:
+        error = self._membership.lacking()
         if error is not None:
             actions.append(Fail(ask.ticket, error))
         elif self.stage is Stage.READY and self.identity is not None:
             actions.append(Resolve(ask.ticket, self.identity))
         else:
-            self._asks.add(ask, held=True)
-            self._joining.append(ask)
+            self._membership.wait(ask)
 
     def _ack_requested(self, event: events.AckRequested, actions: list[Action]) -> None:
-        error = self._no_account()
+        error = self._membership.lacking()
         if error is None:
             self._acking.add(event)
         else:
             actions.append(Fail(event.ticket, error))
 
     def _followed(self, event: events.Followed, actions: list[Action]) -> None:
-        error = self._no_account()
+        error = self._membership.lacking()
         if error is None:
             self._follows.add(event)
         else:
@@ -206,19 +205,11 @@ class Session:
         if not self.stream.abandon(event.ticket) and not self._asks.abandon(event.ticket):
             self._acking.abandon(event.ticket)
 
-    def _no_account(self) -> ChatError | None:
-        """Why what needs an account can't be done, if nothing is to be hoped for."""
-        if self.token is not None or self.identity is not None:
-            return None
-        if any(isinstance(ask.header, envelopes.Login) for ask in self._asks.unanswered()):
-            return None
-        return self._token_error or NotLoggedIn("not logged in: log in first, or give a token")
-
     def _make_way(self, actions: list[Action]) -> bool:
         """Before a login: leave the account that there is. False if something is under way for it."""
         if self._wanted():
             return self.token is None and self.identity is None
-        self.token = self.identity = None
+        self._membership.left()
         if self.stage is Stage.READY or self._resuming:
             self._let_go(actions)
         return True
@@ -280,7 +271,13 @@ class Session:
     def _resume(self) -> None:
         if self.token is None or self._resuming:
             return
-        if self.stream.active or self._follows or self._asks.want_account or self._joining or self._acking.active:
+        if (
+            self.stream.active
+            or self._follows
+            or self._asks.want_account
+            or self._membership.awaited
+            or self._acking.active
+        ):
             self._resuming = True
             header = envelopes.Resume(id=1, token=self.token)
             self._asks.add(Ask(header=header, settled=self._resumed, per_connection=True))
@@ -385,14 +382,14 @@ class Session:
         """A user's request is at its end."""
         if isinstance(outcome, ChatError):
             actions.append(Fail(ask.ticket, outcome))
-            if isinstance(ask.header, envelopes.Login) and (error := self._no_account()) is not None:
+            if isinstance(ask.header, envelopes.Login) and (error := self._membership.lacking()) is not None:
                 self._fail_members(error, now, actions)
             return
         actions.append(Resolve(ask.ticket, outcome, body))
         if isinstance(outcome, LoggedIn) and not isinstance(ask.header, envelopes.Resume):
             self._joined(outcome, now, actions)
         elif isinstance(ask.header, envelopes.Logout):
-            self.token = self.identity = None
+            self._membership.left()
             self._let_go(actions)
             self._fail_members(NotLoggedIn("logged out"), now, actions)
 
@@ -401,33 +398,12 @@ class Session:
         if isinstance(outcome, LoggedIn):
             self._joined(outcome, now, actions)
         elif isinstance(outcome, ChatError):
-            self._salvage(outcome, now, actions)
-            self.token = self.identity = None
-            self._token_error = outcome
+            self._membership.refused(outcome, self._told, now, actions)
             self._fail_members(outcome, now, actions)
 
-    def _salvage(self, refusal: ChatError, now: float, actions: list[Action]) -> None:
-        """The token is dead. If that is the doing of a request whose answer was lost, then it has happened."""
-        if not isinstance(refusal, BadToken):
-            return
-        for ask in self._asks.unanswered():
-            header = ask.header
-            if isinstance(header, envelopes.Logout) and ask.doubtful:
-                self._asks.end(ask, envelopes.Done(id=1), b"", now, actions)
-            elif isinstance(header, envelopes.Passwd) and ask.doubtful and self.identity is not None:
-                # whether the new password is the password shows by logging in with it
-                op = self._entropy(limits.ID_BYTES)
-                login = envelopes.Login(id=1, op=op, name=self.identity.name, password=header.new)
-                self._asks.abandon(ask.ticket)
-                self._asks.add(Ask(header=login, settled=self._told, ticket=ask.ticket, deadline=ask.deadline))
-
     def _joined(self, identity: LoggedIn, now: float, actions: list[Action]) -> None:
-        self.identity, self._token_error, self.stage = identity, None, Stage.READY
-        if identity.token is not None:
-            self.token = identity.token
-        joining, self._joining = self._joining, []
-        for ask in joining:
-            self._asks.end(ask, identity, b"", now, actions)
+        self.stage = Stage.READY
+        self._membership.joined(identity, now, actions)
 
     def _ponged(self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
         self._pinging = False
@@ -446,8 +422,7 @@ class Session:
     def _fail_members(self, error: ChatError, now: float, actions: list[Action]) -> None:
         """End all that needs an account."""
         self._asks.fail([ask for ask in self._asks.unanswered() if ask.needs_account], error, now, actions)
-        joining, self._joining = self._joining, []
-        self._asks.fail(joining, error, now, actions)
+        self._membership.fail(error, now, actions)
         self._acking.fail_all(error, actions)
         self.stream.fail_all(error, actions)
         self._follows.end_all(error, actions)

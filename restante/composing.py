@@ -1,0 +1,119 @@
+"""From what a user gives to what travels: ids, recipients, contents, and what can be refused without asking anybody.
+
+A refusal here is the exception that the server's would be. What only the server can know is left to it; above all, a
+well-formed recipient is refused by nobody else (RULES 12).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from restante.messages import Outgoing
+from restante.wire import limits
+from restante.wire.envelopes import TEXT, Item
+from restante.wire.errors import BadName, BadRequest, BodyTooLarge, EmptyBody, TooLarge
+from restante.wire.ids import once_id, uuid7
+
+BINARY: Final = "application/octet-stream"
+"""The content type of bytes that are not text and were not said to be anything else."""
+
+DICE_BYTES: Final = 8_000
+"""Random bytes are fetched by the lot: a call of the system for each id costs more than the id."""
+
+
+class Composer:
+    """Makes messages and ids; holds the clock and the dice that takes."""
+
+    def __init__(self) -> None:
+        self._dice = b""
+        self._dice_at = 0
+
+    def new_id(self) -> bytes:
+        """A message or operation id: a UUIDv7."""
+        return uuid7(time.time_ns() // 1_000, self._random())
+
+    def compose(self, outgoing: Outgoing, account: int | None) -> tuple[Item, bytes]:
+        """The message as it travels: its header and its content. `account` is the sender's number, for `once`.
+
+        Raises EmptyBody, BodyTooLarge, BadName, TooLarge, BadRequest.
+        """
+        now_us = time.time_ns() // 1_000
+        body, content_type = _content(outgoing)
+        item = Item(
+            id=self._id(outgoing, account, now_us),
+            to=_recipients(outgoing.to),
+            size=len(body),
+            content_type=content_type,
+            sent_at_us=now_us,
+            reply_to=_checked_id(outgoing.reply_to, "reply_to") if outgoing.reply_to is not None else None,
+        )
+        return item, body
+
+    def _id(self, outgoing: Outgoing, account: int | None, now_us: int) -> bytes:
+        if outgoing.once is None:
+            return uuid7(now_us, self._random()) if outgoing.id is None else _checked_id(outgoing.id, "id")
+        if outgoing.id is not None:
+            raise BadRequest("a message has an id or a once key, not both")
+        assert account is not None, "the shell waits for the account first"
+        try:
+            return once_id(account, outgoing.once)
+        except (ValueError, UnicodeError) as error:
+            raise BadRequest(str(error)) from error
+
+    def _random(self) -> bytes:
+        """Ten random bytes."""
+        if self._dice_at >= len(self._dice):
+            self._dice, self._dice_at = os.urandom(DICE_BYTES), 0
+        self._dice_at += 10
+        return self._dice[self._dice_at - 10 : self._dice_at]
+
+
+def _content(outgoing: Outgoing) -> tuple[bytes, str]:
+    """A message's bytes and their media type."""
+    content_type = outgoing.content_type
+    if isinstance(outgoing.body, str):
+        try:
+            body = outgoing.body.encode()
+        except UnicodeEncodeError as error:
+            raise BadRequest(f"the text can't be written as UTF-8: {error.reason}; send its bytes") from error
+        content_type = content_type or TEXT
+    else:
+        body = bytes(outgoing.body)
+        content_type = content_type or (TEXT if _is_text(body) else BINARY)
+    if not body:
+        raise EmptyBody("the message has no content")
+    if len(body) > limits.MESSAGE_BYTES_MAX:
+        raise BodyTooLarge(f"the message has {len(body)} bytes, the limit is {limits.MESSAGE_BYTES_MAX}")
+    if len(content_type) > limits.CONTENT_TYPE_BYTES_MAX or not content_type.isascii():
+        raise BadRequest(f"a content type is at most {limits.CONTENT_TYPE_BYTES_MAX} ASCII characters")
+    return body, content_type
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _recipients(to: str | Iterable[str]) -> list[str]:
+    names = [to] if isinstance(to, str) else list(dict.fromkeys(to))
+    if not names:
+        raise BadRequest("the message has no recipient")
+    if len(names) > limits.RECIPIENTS_PER_MESSAGE_MAX:
+        raise TooLarge(f"{len(names)} recipients, the limit is {limits.RECIPIENTS_PER_MESSAGE_MAX} a message")
+    for name in names:
+        if not name or len(name) > limits.NAME_CHARS_MAX or not name.isascii():
+            text = f"{name[:64]!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
+            raise BadName(text)
+    return names
+
+
+def _checked_id(value: bytes, what: str) -> bytes:
+    if len(value) != limits.ID_BYTES:
+        raise BadRequest(f"{what} is {limits.ID_BYTES} bytes, a UUID's")
+    return value
