@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from restante.wire.limits import NAME_CACHE_MAX
+from restante.wire.names import fold
 
 
 class NameCache:
@@ -32,7 +33,7 @@ class NameCache:
         while len(self._accounts) > self._size_max:
             del self._accounts[next(iter(self._accounts))]
 
-    def forget(self, account: int) -> None:
-        """An account ended. Rare, so a walk over all entries will do."""
-        for name in [name for name, number in self._accounts.items() if number == account]:
-            del self._accounts[name]
+    def forget(self, names: Iterable[str]) -> None:
+        """An account of these names may have ended: ask again."""
+        for name in names:
+            self._accounts.pop(fold(name), None)

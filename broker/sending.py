@@ -211,11 +211,18 @@ class Sending:
     ) -> None:
         if isinstance(outcome, store_link.Stored):
             self._let_go(job)
+            self._forget_closed(job, outcome)
             answer(job.session, Sent(id=job.request.id, results=outcome.results), actions)
         elif isinstance(outcome, store_link.Failed):
             self._refuse_from(job, outcome.code, outcome.text, None, actions)
         else:
             self._refuse_from(job, "internal", "the store answered something else", None, actions)
+
+    def _forget_closed(self, job: Job, outcome: store_link.Stored) -> None:
+        """An account ended since its name was learned: the store, whose mailbox it was, knows better (RULES 13)."""
+        for item, result in zip(job.request.messages, outcome.results, strict=False):
+            if result.code == "unknown_recipient":
+                self._names.forget(item.to)
 
     def _refuse_from(self, job: Job, code: str, text: str, retry_ms: int | None, actions: list[Action]) -> None:
         """Refuse an envelope whole: it stays the next to come, and those held behind it must come again."""

@@ -109,6 +109,7 @@ class Loop(Generic[E, A]):
         self._perform = perform
         self._due, self._stop, self._drained = due, stop, drained
         self._clock = clock
+        self._began_at = clock()  # a core may be due from the start: that is not late
         self._grace_s = grace_s
         self._poller = zmq.Poller()
         self._inlets: dict[Any, Inlet[E]] = {}
@@ -284,7 +285,7 @@ class Loop(Generic[E, A]):
         if deadline is None or deadline > now or self._ended:
             self._postponed = 0
             return
-        if (more or now - deadline > LATE_S) and self._postponed < POSTPONED_MAX:
+        if (more or now - max(deadline, self._began_at) > LATE_S) and self._postponed < POSTPONED_MAX:
             self._postponed += 1
             return
         self._postponed = 0

@@ -12,7 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("restante", "runtime", "broker", "auth_service", "store_worker", "client_cli")
-SHELLS = {"broker.service", "broker.__main__"}
+SHELLS = {"broker.service", "broker.settings", "broker.__main__"}
 
 
 @pytest.fixture(scope="module")

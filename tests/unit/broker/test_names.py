@@ -22,5 +22,5 @@ def test_it_is_bounded_and_the_longest_known_goes_first() -> None:
 def test_it_forgets_an_account_that_ended() -> None:
     names = NameCache()
     names.learn({"ann": 1, "bob": 2})
-    names.forget(1)
+    names.forget(["Ann", "nobody"])
     assert (names.get("ann"), names.get("bob")) == (None, 2)

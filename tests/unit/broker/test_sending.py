@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from broker.events import StoreArrived
 from broker.streams import Stream
 from restante.wire import auth_link, codec, envelopes, limits, store_link
 from restante.wire.envelopes import Error, Item, Send
@@ -123,14 +124,29 @@ class TestRefusedAlone:
         assert [result.code for result in ann.sent(request)] == ["unknown_recipient"]
         assert world.store.rows == []
 
+    def test_a_name_whose_mailbox_the_store_has_closed_is_asked_for_again(self) -> None:
+        """An account ended since its name was learned (RULES 13)."""
+        world, ann = a_world("bob")
+        known(world, ann, "bob")
+        request = ann.send(1, "bob")
+        world.drain()
+        (batch,) = world.store.waits(store_link.Batch)
+        gone = store_link.Stored(results=[envelopes.Result(code="unknown_recipient", text="closed")])
+        confirmed = store_link.Confirmed(
+            epoch=batch.epoch, generation=batch.generation, n=batch.n, base=0, high=0, outcomes=[gone]
+        )
+        world.do(StoreArrived(confirmed, b""))
+        assert [result.code for result in ann.sent(request)] == ["unknown_recipient"]
+        ann.send(2, "bob")
+        assert world.auth.asked(auth_link.ResolveNames)[1].names == ["bob"]
+
     def test_a_retry_of_what_was_accepted_is_accepted_again_though_its_recipient_is_gone(self) -> None:
         world, ann = a_world("bob")
         first = ann.send(1, "bob", ids=(an_id(7),))
         world.settle()
         (accepted,) = ann.sent(first)
         del world.auth.accounts["bob"]
-        world.broker._names.forget(101)
-        world.broker._names.forget(100)
+        world.broker._names.forget(["bob"])
         retry = ann.send(2, "bob", ids=(an_id(7),))
         world.settle()
         (again,) = ann.sent(retry)

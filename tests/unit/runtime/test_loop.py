@@ -148,13 +148,22 @@ def test_sockets_are_drained_before_a_deadline_fires_and_its_batch_is_closed_too
     assert core.events == ["arrived", "drained", "due", "drained"]
 
 
+def test_a_core_that_is_due_from_the_start_is_not_late(make: Make, zmq_context: zmq.Context[Socket]) -> None:
+    _, inlet = pair(zmq_context, "a")
+    core = Recorder()
+    core.deadline = 0.0
+    make(core, inlet, clock=Clock()).turn()
+    assert core.events == ["due", "drained"]
+
+
 def test_a_deadline_that_passed_while_the_process_was_stopped_lets_late_arrivals_go_first(
     make: Make, zmq_context: zmq.Context[Socket]
 ) -> None:
     sender, inlet = pair(zmq_context, "a")
     core, clock = Recorder(), Clock()
-    core.deadline = clock.now - 60
+    core.deadline = clock.now
     loop = make(core, inlet, clock=clock)
+    clock.now += 60
     loop.turn()
     assert core.events == [], "the I/O threads were stopped too: they get time first"
     sender.send_string("arrived late")
