@@ -270,7 +270,7 @@ class Client:
         while not driver.ready and not sending.done:
             driver.step()
         self._submissions += 1
-        if self._submissions % LOOK_EVERY == 0:
+        if self._submissions % LOOK_EVERY == 0 or driver.heavy:
             driver.drain()
             while driver.full:
                 driver.step()

@@ -196,10 +196,12 @@ class Driver:
     @property
     def room(self) -> int:
         """How many messages may be submitted before whoever submits is to wait."""
-        stream = self.session.stream
-        if stream.unsettled_bytes >= UNSETTLED_BYTES_MAX:
-            return 0
-        return max(0, UNSETTLED_MAX - stream.unsettled - len(self._given))
+        return 0 if self.heavy else max(0, UNSETTLED_MAX - self.session.stream.unsettled - len(self._given))
+
+    @property
+    def heavy(self) -> bool:
+        """Whether the messages on their way are as many bytes as may be."""
+        return self.session.stream.unsettled_bytes >= UNSETTLED_BYTES_MAX
 
     @property
     def full(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from restante import AsyncClient, Client, Outcome, Outgoing
+from restante.driver import UNSETTLED_BYTES_MAX
 from restante.wire import envelopes, errors, limits
 from restante.wire.address import Address
 from restante.wire.envelopes import TEXT, Ack, Fetch, Hello, Login, Overview, Passwd, Register, Send
@@ -545,6 +546,14 @@ class TestBlocking:
         assert bodies(broker) == [*(str(n).encode() for n in range(burst)), b"last"]
         assert all(outcome.receipt is not None for outcome in outcomes)
         assert not [thread for thread in threading.enumerate() if thread.name == "restante-attendance"]
+
+    def test_large_messages_wait_for_each_other(self, client: Client) -> None:
+        most = 0
+        for _ in range(70):
+            client.submit("bob", b"x" * limits.MESSAGE_BYTES_MAX)
+            most = max(most, client._driver.session.stream.unsettled_bytes)
+        client.flush()
+        assert most < UNSETTLED_BYTES_MAX
 
     def test_a_result_may_be_waited_for_with_a_limit(self, broker: FakeBroker, client: Client) -> None:
         broker.silent.add(Send)
