@@ -13,7 +13,7 @@ FAULTS_S: Final = 30.0
 """How long things go wrong. Longer than the silence after which the broker gives a worker up, several times over."""
 
 KINDS: Final = {
-    "kill": 3, "pause": 1, "cut": 2, "still": 2, "tear": 1, "disk_full": 3, "slow_disk": 1, "clock": 1,
+    "kill": 3, "pause": 1, "cut": 2, "still": 2, "tear": 2, "disk_full": 3, "slow_disk": 1, "clock": 1,
 }  # fmt: skip
 """What goes wrong, and how often in proportion."""
 
@@ -51,7 +51,7 @@ def draw(seed: int) -> Plan:
     harsh = dice.random() < 0.4
     weather = Weather(
         delay_s=dice.choice([0.0005, 0.002, 0.02, 0.1]),
-        loss=dice.choice([0.0, 0.002, 0.02]) if harsh else 0.0,
+        loss=dice.choice([0.0, 0.01, 0.05]) if harsh else 0.0,
         copies=dice.choice([0.0, 0.005, 0.05]) if harsh else 0.0,
     )
     processes = ["broker", "store", *auth_names(auth_workers), *clients]
