@@ -73,7 +73,7 @@ class Totals(msgspec.Struct):
     accepted: int = 0
     again: int = 0
     failed: int = 0
-    with_once: int = 0
+    without_once: int = 0
 
     @property
     def waiting(self) -> int:
@@ -154,7 +154,7 @@ class Ledger:
             except BrokenLine as error:
                 self._entries.append(Entry(number, broken=str(error)))
                 continue
-            self.totals.with_once += message.once is not None
+            self.totals.without_once += message.once is None
             self._entries.append(Entry(number, message_id=message.id))
             yield message
 
@@ -270,8 +270,8 @@ def _summary(totals: Totals) -> str:
 def _standing(totals: Totals, why: str) -> str:
     """What can be relied on when a batch was cut short, and how to go on."""
     text = f"{why}: {_summary(totals)[:-1]}, {totals.waiting:,} not known, of {totals.read:,} lines read."
-    if totals.read and totals.with_once == totals.read:
-        return f'{text} Every line carries "once": the same command can be repeated, and nothing is doubled.'
+    if not totals.without_once:
+        return f'{text} All of them carry "once": the same command can be repeated, and nothing is doubled.'
     return (
         f'{text} Repeating the command doubles no line that carries "once"; '
         "lines without it have a random id each, and would be sent as new messages."

@@ -68,7 +68,6 @@ class LazyGroup(click.Group):
         except exits.Failure as failure:
             return _tell(options, failure)
         except click.Abort:
-            click.echo("Interrupted.", err=True)
             return exits.INTERRUPTED
         except OSError as error:
             return _tell_os(options, error)
