@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 
@@ -26,6 +27,13 @@ def docker_lacks() -> str | None:
         if done.returncode != 0:
             return f"`{' '.join(command)}` fails: {done.stderr.strip()[:200]}"
     return None
+
+
+# Whoever starts the tests in the background (nohup, a CI runner) makes them ignore these signals, and every process
+# that they start inherits it: but some tests interrupt processes.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
