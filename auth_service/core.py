@@ -102,6 +102,8 @@ class Note(Struct, frozen=True):
     """Write it to the log."""
 
     what: str
+    trouble: bool = True
+    """False for what is as it should be."""
 
 
 class End(Struct, frozen=True):
@@ -145,7 +147,7 @@ class Core:
 
     def _heard(self, header: auth_link.ToWorker, now: float) -> list[Action]:
         self._silent_at = now + LINK_SILENCE_S_MAX
-        actions: list[Action] = [Note("the broker answers")] if self._silent else []
+        actions: list[Action] = [Note("the broker answers", trouble=False)] if self._silent else []
         self._silent = False
         if isinstance(header, auth_link.Who):
             return [*actions, *self._unknown(now)]

@@ -129,8 +129,8 @@ class Service:
                 self._abandon(job)
             case Connect():
                 self._reconnect()
-            case Note(what):
-                self._log.warning(what)
+            case Note(what, trouble):
+                (self._log.warning if trouble else self._log.info)(what)
             case End():
                 self._loop.end()
         return ()

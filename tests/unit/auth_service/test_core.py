@@ -142,7 +142,7 @@ class TestSignsOfLife:
         for event in events:
             linked.now += LINK_BEAT_S
             notes += [action for action in linked.core.handle(event, linked.now) if isinstance(action, Note)]
-        assert notes == [Note("the broker is silent, calling it anew"), Note("the broker answers")]
+        assert notes == [Note("the broker is silent, calling it anew"), Note("the broker answers", trouble=False)]
 
 
 class TestAnotherBroker:
