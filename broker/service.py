@@ -218,7 +218,7 @@ class Service:
         return Config(
             name=durable_name(self._settings.data),
             seed=secrets.token_bytes(limits.ID_BYTES),
-            server=f"restante {version('restante')}",
+            server=f"restante/{version('restante')}",
             registration_open=self._settings.registration_open,
             sessions_max=self._settings.sessions_max,
         )
