@@ -34,12 +34,17 @@ comes from others is read by msgpack, whose limits are proven (`docs/decisions/`
 
 
 class Reader(Generic[T]):
-    """Reads one direction of one protocol: its first frame, its union of headers, its largest header."""
+    """Reads one direction of one protocol: its first frame, its union of headers, its largest header.
 
-    def __init__(self, protocol: bytes, headers: Any, header_bytes_max: int) -> None:
+    Where `any_keys`, a map under a key that is not known may have keys of any type but list and map. It is for what one
+    trusts: unlike those of strings, hashes of integers can be foreseen, and keys chosen that all collide.
+    """
+
+    def __init__(self, protocol: bytes, headers: Any, header_bytes_max: int, *, any_keys: bool = False) -> None:
         self._protocol = protocol
         self._headers = headers
         self._header_bytes_max = header_bytes_max
+        self._strict_keys = not any_keys
 
     def read(self, frames: Sequence[bytes]) -> tuple[T, bytes]:
         """The header and the body (b"" if there is none) of an envelope's frames.
@@ -60,8 +65,8 @@ class Reader(Generic[T]):
                 "too_large", f"the header has {len(frame)} bytes, the limit is {self._header_bytes_max}"
             )
         try:
-            raw = msgpack.unpackb(frame)
-        except (ValueError, msgpack.UnpackException) as error:
+            raw = msgpack.unpackb(frame, strict_map_key=self._strict_keys)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:  # TypeError: a key that is a list or a map
             raise RemoteProtocolError("bad_frame", f"the header is not msgpack: {_reason(error)}") from None
         if not isinstance(raw, dict):
             raise RemoteProtocolError("bad_frame", f"the header is not a map but a {type(raw).__name__}")
@@ -100,7 +105,9 @@ def _unfit(raw: dict[Any, Any], error: Exception) -> RemoteProtocolError:
 from_client: Final[Reader[envelopes.ToBroker]] = Reader(PROTOCOL, envelopes.ToBroker, limits.HEADER_BYTES_MAX)
 """Reads, at the broker, what clients say."""
 
-from_broker: Final[Reader[envelopes.ToClient]] = Reader(PROTOCOL, envelopes.ToClient, limits.FRAME_BYTES_MAX)
+from_broker: Final[Reader[envelopes.ToClient]] = Reader(
+    PROTOCOL, envelopes.ToClient, limits.FRAME_BYTES_MAX, any_keys=True
+)
 """Reads, at a client, what the broker says."""
 
 from_auth_worker: Final[Reader[auth_link.FromWorker]] = Reader(

@@ -44,6 +44,15 @@ def meaning_of(header: msgspec.Struct) -> dict[str, Any]:
     return plain
 
 
+def says(raw: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there, whatever else there is."""
+    if isinstance(wanted, dict):
+        return all(key in raw and says(raw[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return len(raw) == len(wanted) and all(map(says, raw, wanted))
+    return bool(raw == wanted)
+
+
 @pytest.mark.parametrize("vector", GOOD)
 def test_frames_decode_to_their_meaning(vector: Vector) -> None:
     header, body = READERS[vector["direction"]].read(frames_of(vector))
@@ -68,9 +77,9 @@ def test_a_meaning_encodes_to_its_frames(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", GOOD)
 def test_a_meaning_is_what_plain_msgpack_reads(vector: Vector) -> None:
     """So the vectors hold for whoever has a msgpack library and none of our types."""
-    raw = msgpack.unpackb(frames_of(vector)[1])
+    raw = msgpack.unpackb(frames_of(vector)[1], strict_map_key=False)
     wanted = from_json(vector["meaning"])["header"]
-    assert {key: raw[key] for key in wanted} == wanted
+    assert says(raw, wanted)
     if vector.get("canonical", True):
         assert raw == wanted
 

@@ -23,6 +23,7 @@ from tools.vectors.form import (
     Vector,
     good,
     lenient,
+    unfit,
 )
 
 
@@ -242,3 +243,24 @@ def leniency() -> Iterator[Vector]:
         "history": None,
     }
     yield lenient("defaults spelled out", spelled | {"peek": False}, {"type": "fetch", "id": 1})
+    yield from lenient_clients()
+
+
+def lenient_clients() -> Iterator[Vector]:
+    """What a newer broker may say to a client of today."""
+    pong = {"type": "pong", "id": 1}
+    acked = {"type": "acked", "id": 1}
+    info = {"token": 1, "device": "", "created_at_us": 1, "last_used_at_us": 0, "expires_at_us": 3}
+    tokens = {"type": "token_list", "id": 1, "tokens": [info]}
+    new = {"expires_in_ms": 5, "trace": {"a": None}}
+    for name, header, meaning in (
+        ("unknown keys are ignored", {**pong, **new}, pong),
+        ("unknown keys in a map inside are ignored", {**tokens, "tokens": [{**info, **new}]}, tokens),
+        ("what has a default may be missing", {**acked, "new": True}, acked),
+        ("an unknown key's value may be a map whose keys are no strings", {**pong, "by_seq": {41: 1, None: {}}}, pong),
+        ("an error of an unknown code", {**new, "type": "error", "code": "new"}, {"type": "error", "code": "new"}),
+    ):
+        yield lenient(f"to a client: {name}", header, meaning, direction=TO_CLIENT)
+    yield lenient("to a client: two frames are enough", pong, pong, frames=2, direction=TO_CLIENT)
+    header = {"type": "presence", "names": ["eve"]}
+    yield unfit("to a client: an unknown type, which is ignored", "unknown_type", header, TO_CLIENT)

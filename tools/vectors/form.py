@@ -60,12 +60,19 @@ def good(name: str, direction: str, header: msgspec.Struct, body: bytes = b"") -
     }
 
 
-def lenient(name: str, header: dict[str, Any], meaning: dict[str, Any], packed: bytes = b"", frames: int = 3) -> Vector:
-    """An envelope of a client that means what it says, in other bytes than Restante would choose."""
+def lenient(
+    name: str,
+    header: dict[str, Any],
+    meaning: dict[str, Any],
+    packed: bytes = b"",
+    frames: int = 3,
+    direction: str = TO_BROKER,
+) -> Vector:
+    """An envelope that means what it says, in other bytes than Restante would choose."""
     raw = [CHAT, packed or msgpack.packb(header), b""][:frames]
     return {
         "name": name,
-        "direction": TO_BROKER,
+        "direction": direction,
         "canonical": False,
         "frames": [frame.hex() for frame in raw],
         "meaning": {"header": jsonable(meaning), "body": jsonable(b"")},

@@ -73,6 +73,13 @@ def test_any_header_gives_a_type_or_an_error(header: bytes, body: bytes) -> None
     outcome(codec.from_client, [codec.PROTOCOL, header, body])
 
 
+@given(frame=st.binary(max_size=200))
+@example(frame=b"\x81\x81\x01\x02\x03")
+@example(frame=b"\x81\x05\x06")
+def test_any_header_gives_a_client_a_type_or_an_error(frame: bytes) -> None:
+    outcome(codec.from_broker, [codec.PROTOCOL, frame, b""])
+
+
 @given(raw=PLAIN | HEADERLIKE)
 @example(raw={"type": ["ping"], "id": 1})
 @example(raw={"type": {"a": 1}, "id": 1})
@@ -97,6 +104,24 @@ def test_no_depth_overflows_the_stack(header: bytes, depth: int) -> None:
     result = outcome(codec.from_client, [codec.PROTOCOL, frame, b""])
     if depth > 2_000:
         assert isinstance(result, RemoteProtocolError)
+
+
+@pytest.mark.parametrize("key", [5, -1, None, True, 1.5, b"k", "k"])
+def test_a_newer_broker_may_say_maps_with_any_keys_and_a_client_may_not(key: Any) -> None:
+    """[F4]: to the broker such keys could be chosen so that their hashes collide."""
+    pong = msgpack.packb({"type": "pong", "id": 1, "new": [{key: {key: 1}}]})
+    ping = msgpack.packb({"type": "ping", "id": 1, "new": [{key: {key: 1}}]})
+    assert outcome(codec.from_broker, [codec.PROTOCOL, pong]) == envelopes.Pong(id=1)
+    got = outcome(codec.from_client, [codec.PROTOCOL, ping])
+    assert got == envelopes.Ping(id=1) if isinstance(key, (str, bytes)) else isinstance(got, RemoteProtocolError)
+
+
+@pytest.mark.parametrize("key", [b"\x91\x01", b"\x80"])
+@pytest.mark.parametrize("reader", READERS.values(), ids=list(READERS))
+def test_a_key_that_is_a_list_or_a_map_is_no_key(reader: codec.Reader[Any], key: bytes) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        reader.read_header(b"\x83\xa4type\xa4pong\xa2id\x01\xa1x\x81" + key + b"\x01")
+    assert caught.value.code == "bad_frame"
 
 
 def test_a_body_is_handed_on_untouched() -> None:
