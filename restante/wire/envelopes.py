@@ -88,7 +88,7 @@ class Hello(Request, frozen=True, omit_defaults=True, kw_only=True, tag="hello")
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What this broker takes; each is explained in the module `limits`."""
+    """What this broker takes: see the limits in the specification, section 11."""
 
     header_bytes: Count = limits.HEADER_BYTES_MAX
     body_bytes: Count = limits.BODY_BYTES_MAX
@@ -132,7 +132,7 @@ class Registered(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="reg
 
 
 class Login(Request, frozen=True, omit_defaults=True, kw_only=True, tag="login"):
-    """Log in with a password; makes a token."""
+    """Log in with a password; makes a token. A retry with the same `op` gets the same one."""
 
     op: Id16
     name: Name
@@ -307,7 +307,7 @@ class Page(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="page"):
 class Subscribe(Request, frozen=True, omit_defaults=True, kw_only=True, tag="subscribe"):
     """Be sent what is unread, first the backlog, then what arrives, as far as credit reaches."""
 
-    sub: Annotated[int, Meta(ge=1, le=2**53 - 1, description="Chosen by the client; not used twice in a session.")]
+    sub: Annotated[int, Meta(ge=1, le=2**53 - 1, description="Chosen by the client; one that stands begins anew.")]
     after: Seq = 0
     sender: Annotated[Name, Meta(description="Only from this account; empty: from all.")] = field(
         name="from", default=""

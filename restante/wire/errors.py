@@ -64,10 +64,10 @@ CODES: Final[dict[str, Code]] = {
     "unknown_subscription": Code("This session has no subscription of that number."),
     # the server's state
     "busy": Code("Too much waits already; nothing was done. Wait as long as it says.", passes=True),
-    "unavailable": Code("A part of the server does not answer; nothing is known to be done.", passes=True),
+    "unavailable": Code("A part of the server does not answer. Whether this was done is not known.", passes=True),
     "storage_full": Code("The server's disk is full; nothing was stored.", passes=True),
     "storage_failed": Code("The server's disk refused to write; nothing was stored.", passes=True),
-    "internal": Code("The server failed on this request; its log says more."),
+    "internal": Code("The server failed on this request, which may have been done; its log says more."),
 }
 
 

@@ -125,7 +125,7 @@ SESSIONS_MAX: Final = 20_000
 """Twice what the benchmark connects; past it `hello` is answered `busy`."""
 
 REQUESTS_IN_FLIGHT_MAX: Final = 256
-"""Per session. With credit it stays below the ROUTER's send high-water mark (RULES 4)."""
+"""Per session. With credit it stays below SEND_HWM: a client that reads is owed less than the broker's socket holds."""
 
 SESSION_BYTES_MAX: Final = 32 << 20
 """Bodies of one session that the broker holds unconfirmed: no one takes the whole budget."""
@@ -137,7 +137,7 @@ STREAMS_PER_SESSION_MAX: Final = 16
 """A stream is one order of sends; a client needs one, a gateway a few."""
 
 HELD_PER_STREAM_MAX: Final = 64
-"""Envelopes waiting behind one whose recipients are being looked up (RULES 11)."""
+"""Envelopes waiting behind one whose recipients are being looked up, so that none overtakes it."""
 
 SEND_HWM: Final = 10_000
 """Envelopes waiting for one client's socket. Above all the answers and deliveries that a session may be owed (its
@@ -211,4 +211,4 @@ MAILBOX_UNREAD_MAX: Final = 10_000_000
 """Unread messages of one account; `mailbox_full` past it. Ten million rows are a mistake, not a mailbox."""
 
 SESSION_CHECK_S: Final = 60.0
-"""How often open sessions are held against the accounts again (RULES 20)."""
+"""How often open sessions are held against the accounts again: a token may end without the broker being asked."""

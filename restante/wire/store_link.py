@@ -224,7 +224,7 @@ class Confirmed(Link, frozen=True, omit_defaults=True, kw_only=True, tag="confir
 
 
 class Aborted(Link, frozen=True, omit_defaults=True, kw_only=True, tag="aborted"):
-    """Store: batch n was rolled back, and nothing after it will be until the link is opened again (RULES 9)."""
+    """Store: batch n was rolled back, and nothing after it will be until the link is opened again."""
 
     epoch: Count
     generation: Count

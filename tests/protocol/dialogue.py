@@ -148,9 +148,9 @@ class World:
 
     # --- time and events ----------------------------------------------------------------------------------
 
-    def happen(self, event: b.Event) -> None:
+    def happen(self, *events: b.Event) -> None:
         """Let it happen, and all that follows from it: wake-up after wake-up, each ending in `Drained`."""
-        self._events.append(event)
+        self._events.extend(events)
         while self._events:
             arrived, self._events = self._events, deque()
             for event in [*arrived, b.Drained()]:

@@ -25,6 +25,86 @@ class TestAccounts:
         assert first.account == again.account
         refused(client.ask(e.Register(id=4, op=world.op(), name="bob", password=PASSWORD)), "name_taken")
 
+    def test_the_same_op_with_other_fields_is_another_registration(self, world: World) -> None:
+        """[A1] [A2]"""
+        client, op = world.greet(), world.op()
+        bob = client.ask(e.Register(id=2, op=op, name="bob", password=PASSWORD))
+        eve = client.ask(e.Register(id=3, op=op, name="eve", password=PASSWORD))
+        assert isinstance(bob, e.Registered)
+        assert isinstance(eve, e.Registered)
+        assert bob.account != eve.account
+        refused(client.ask(e.Register(id=4, op=op, name="bob", password="another one")), "name_taken")
+        refused(client.ask(e.Register(id=5, op=op, name="bob", password=PASSWORD, display_name="B")), "name_taken")
+
+    def test_after_a_day_a_repetition_may_be_another_request(self, world: World) -> None:
+        """[A1]"""
+        register = e.Register(id=2, op=world.op(), name="bob", password=PASSWORD)
+        assert isinstance(world.greet().ask(register), e.Registered)
+        world.now += 23.9 * 3_600
+        assert isinstance(world.greet().ask(register), e.Registered)
+        world.now += 0.2 * 3_600
+        world.register("eve")
+        refused(world.greet().ask(register), "name_taken")
+
+    def test_a_repeated_login_brings_the_same_token_until_that_has_ended(self, world: World) -> None:
+        """[A1]"""
+        world.register("bob")
+        login = e.Login(id=2, op=world.op(), name="bob", password=PASSWORD)
+        first, again = world.greet().ask(login), world.greet().ask(login)
+        assert isinstance(first, e.LoggedIn)
+        assert isinstance(again, e.LoggedIn)
+        assert first.token is not None
+        assert first.token == again.token
+        session = world.greet()
+        session.ask(e.Resume(id=3, token=first.token))
+        session.ask(e.Logout(id=4, op=world.op()))
+        refused(world.greet().ask(login), "bad_token")
+
+    def test_a_passwd_of_unknown_outcome_is_found_out_by_a_login_and_repeated(self, world: World, bob: Client) -> None:
+        """[A1]: in another session, with the same token as its answer."""
+        passwd = e.Passwd(id=50, op=world.op(), old=PASSWORD, new="battery staple")
+        first = bob.ask(passwd)
+        client = world.greet()
+        refused(client.ask(e.Login(id=2, op=world.op(), name="bob", password=PASSWORD)), "wrong_credentials")
+        assert isinstance(client.ask(e.Login(id=3, op=world.op(), name="bob", password="battery staple")), e.LoggedIn)
+        again = client.ask(passwd)
+        assert isinstance(first, e.LoggedIn)
+        assert isinstance(again, e.LoggedIn)
+        assert first.token == again.token
+
+    def test_a_token_outlives_a_session_that_does_not_log_out(self, world: World) -> None:
+        """[A9]"""
+        world.register("bob")
+        client = world.greet()
+        got = client.ask(e.Login(id=2, op=world.op(), name="bob", password=PASSWORD))
+        world.wait(limits.HEARTBEAT_S * limits.SILENCES_MAX + 1)
+        refused(client.ask(e.Ping(id=3)), "no_session")
+        assert isinstance(got, e.LoggedIn)
+        assert got.token is not None
+        assert isinstance(world.greet().ask(e.Resume(id=2, token=got.token)), e.LoggedIn)
+
+    def test_passwords_are_compared_in_nfc(self, world: World) -> None:
+        """[A3]: eight characters of two code points each are eight, and as good as eight of one."""
+        client = world.greet()
+        assert isinstance(client.ask(e.Register(id=2, op=world.op(), name="bob", password="e\u0301" * 8)), e.Registered)
+        assert isinstance(client.ask(e.Login(id=3, op=world.op(), name="bob", password="\u00e9" * 8)), e.LoggedIn)
+        refused(world.greet().ask(e.Register(id=4, op=world.op(), name="eve", password="e\u0301" * 7)), "bad_password")
+
+    def test_a_password_of_too_many_characters_is_no_request(self, world: World) -> None:
+        """[A3]"""
+        got = world.greet().ask(e.Register(id=2, op=world.op(), name="bob", password="p" * 1_025))
+        refused(got, "bad_request")
+
+    def test_a_name_is_told_as_it_is_written_down(self, world: World) -> None:
+        """[A2]"""
+        client = world.greet()
+        made = client.ask(e.Register(id=2, op=world.op(), name="BoB", password=PASSWORD))
+        session = client.ask(e.Login(id=3, op=world.op(), name="bOb", password=PASSWORD))
+        assert isinstance(made, e.Registered)
+        assert isinstance(session, e.LoggedIn)
+        assert made.name == session.name == "bob"
+        assert client.ask(e.Lookup(id=4, names=["BOB"])) == e.Found(id=4, names=["bob"])
+
     def test_a_name_is_not_given_again_in_capitals(self, world: World) -> None:
         """[A2]"""
         world.register("bob")

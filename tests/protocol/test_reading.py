@@ -95,6 +95,15 @@ class TestPages:
             send(bob, n)
             assert [entry.id for entry in page(bob).messages][-1] == message(n).id
 
+    def test_what_was_told_is_seen_in_every_session(self, world: World, bob: Client) -> None:
+        """[D7]: of every recipient, and by the sender."""
+        eve, other = world.login("eve"), world.login("bob")
+        send(eve, 1, message(1, "bob", "eve"))
+        assert [len(page(client).messages) for client in (bob, other, eve)] == [1, 1, 1]
+        assert bob.ask(e.Ack(id=50, ids=[message(1).id])) == e.Acked(id=50, changed=1)
+        assert [len(page(client).messages) for client in (other, bob, eve)] == [0, 0, 1]
+        assert state(world.login("eve"), 1) == state(eve, 1) == "read"
+
     def test_a_mailbox_is_its_account_s(self, world: World, bob: Client) -> None:
         """[D8]"""
         eve = world.login("eve")

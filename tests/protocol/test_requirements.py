@@ -13,9 +13,6 @@ ELSEWHERE = {
     # What binds a client is shown where clients are tested.
     "T1": "the clients' shells, against a real broker",
     "T2": "the clients' shells set no routing id",
-    "T3": "the clients' shells, over a cut connection",
-    "T5": "end to end: nobody there, and a wrong server key",
-    "T7": "the clients' shells close with LINGER 0 after the answer",
     "R2": "the session's requests",
     "R3": "the session's requests",
     "R6": "the session, and an exception a code",

@@ -110,6 +110,14 @@ class TestMessages:
         eve = world.login("eve")
         assert codes(send(bob, 1, message(1))) == codes(send(eve, 1, message(1))) == [""]
 
+    def test_recipients_in_another_order_and_spelling_are_the_same(self, world: World, bob: Client) -> None:
+        """[M4] [M5]"""
+        world.register("eve")
+        send(bob, 1, message(1, "bob", "eve"))
+        again = send(bob, 2, message(1, "EVE", "bob", "Eve"))
+        assert isinstance(again, e.Sent)
+        assert again.results[0].again
+
     def test_twice_in_one_envelope_is_a_repetition_too(self, bob: Client) -> None:
         """[M5]"""
         first, second = seqs(send(bob, 1, message(1), message(1)))
@@ -203,6 +211,58 @@ class TestStreams:
     def test_a_stream_begins_with_any_number(self, bob: Client, first: int) -> None:
         """[N1]"""
         assert codes(send(bob, first)) == codes(send(bob, first + 1)) == [""]
+
+    @pytest.mark.parametrize(
+        ("item", "body", "code"),
+        [
+            (message(1), b"", "bad_request"),
+            (message(1, *["bob"] * 1_001), b"xx", "bad_request"),
+            (message(1, size=limits.BODY_BYTES_MAX + 1), None, "too_large"),
+        ],
+    )
+    def test_what_could_never_be_taken_begins_no_stream(
+        self, bob: Client, item: e.Item, body: bytes | None, code: str
+    ) -> None:
+        """[N1]"""
+        refused(send(bob, 5, item, body=body), code)
+        assert codes(send(bob, 1)) == [""]
+
+    def test_what_is_refused_before_it_is_looked_at_begins_no_stream(self, world: World, bob: Client) -> None:
+        """[N1] [R4]"""
+        world.store_silent = True
+        for n in range(limits.REQUESTS_IN_FLIGHT_MAX):
+            bob.say(e.Overview(id=10_000 + n))
+        refused(send(bob, 5), "too_many_requests")
+        world.store_silent = False
+        world.wait(3 * limits.LINK_SILENCE_S_MAX, bob)
+        assert codes(send(bob, 1)) == [""]
+
+    def test_what_may_be_taken_later_begins_a_stream(self, world: World, bob: Client) -> None:
+        """[N1] [N3]"""
+        world.store_silent = True
+        world.wait(2 * limits.LINK_SILENCE_S_MAX + 3, bob)
+        refused(send(bob, 5), "unavailable")
+        assert refused(send(bob, 6), "gap").expected == 5
+
+    def test_a_closed_session_s_envelopes_do_not_disturb_the_order(self, world: World, bob: Client) -> None:
+        """[N5] [N6] [N7]: some of them are still under way when the next session repeats them."""
+        again = world.login("bob")
+        world.auth_silent = True
+        for n in (1, 2, 3):
+            assert bob.say(e.Send(id=50 + n, stream=b"s" * 16, n=n, messages=[message(n)]), b"xx") == []
+        for n in (1, 2, 3, 4):
+            assert again.say(e.Send(id=50 + n, stream=b"s" * 16, n=n, messages=[message(n)]), b"xx") == []
+        world.auth_silent = False
+        world.tell_auth()
+        world.wait(2 * limits.REQUEST_S, bob, again)
+        assert inbox(again) == [message(n).id for n in (1, 2, 3, 4)]
+
+    def test_what_was_refused_comes_where_it_was_accepted(self, world: World, bob: Client) -> None:
+        """[N6]"""
+        assert codes(send(bob, 1, message(1, "bob", "eve"), message(2))) == ["unknown_recipient", ""]
+        world.register("eve")
+        assert codes(send(world.login("bob"), 1, message(1, "bob", "eve"), message(2))) == ["", ""]
+        assert inbox(bob) == [message(2).id, message(1).id]
 
     @pytest.mark.parametrize("n", [1, 4, 5, 7, 100])
     def test_any_other_number_is_a_gap_and_does_nothing(self, bob: Client, n: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import json
@@ -11,6 +12,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from auth_service.accounts import OPERATION_US
 from restante.wire import auth_link, codec, envelopes, limits, store_link
 from restante.wire.errors import CODES
 from tests.protocol.spec import (
@@ -26,7 +28,7 @@ from tests.protocol.spec import (
     text_of,
     wire_fields,
 )
-from tests.protocol.vectors import from_json
+from tests.protocol.vectors import SCHEMAS, from_json
 
 PROTOCOL = text_of("protocol.md")
 LINKS = text_of("links.md")
@@ -182,6 +184,40 @@ def test_every_limit_is_in_a_table_and_has_its_value() -> None:
     assert shown == limit_values()
 
 
+def test_every_limit_stands_with_the_reason_that_the_code_gives() -> None:
+    body = ast.parse(inspect.getsource(limits)).body
+    reasons = {
+        name.target.id: " ".join(text.value.value.split())
+        for name, text in itertools.pairwise(body)
+        if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
+    listed = rows(section(PROTOCOL, "11. Limits")) + rows(section(LINKS, "3. Limits"))
+    assert {plain(row[0]): row[-1] for row in listed} == reasons
+
+
+def test_every_limit_that_welcome_tells_stands_by_its_name_among_those_to_know() -> None:
+    listed = rows(section(PROTOCOL, "What a client must know"))
+    told = {plain(row[2]): row[1].replace(",", "") for row in listed}
+    assert {row.name: row.default for row in field_rows(section(PROTOCOL, "`Limits`"))}.items() <= told.items()
+
+
+def test_the_table_of_what_a_client_does_names_every_code_that_it_must_not_treat_as_final() -> None:
+    listed = rows(section(PROTOCOL, "What it does about errors"))
+    named = set(re.findall(r"`(\w+)`", " ".join(row[0] for row in listed))) & set(CODES)
+    assert named >= {name for name, row in CODES.items() if row.fatal} | {"gap", "internal", "history_changed"}
+    assert len(listed) == 12
+
+
+def test_operations_are_remembered_as_long_as_is_said() -> None:
+    assert f"remembers for at least {OPERATION_US // 3_600_000_000} h" in PROTOCOL
+
+
+def test_no_document_refers_to_a_list_that_is_not_there() -> None:
+    for path in SCHEMAS.glob("*.*"):
+        assert re.findall(r"RULES|DESIGN", path.read_text("utf-8")) == [], path
+
+
 def test_the_limits_that_welcome_tells_are_those_of_the_code() -> None:
     told = {row.name: row.default for row in field_rows(section(PROTOCOL, "`Limits`"))}
     assert told["credit_messages"] == str(limits.CREDIT_MESSAGES_MAX)
@@ -229,7 +265,7 @@ def test_every_tag_that_is_referred_to_exists(text: str) -> None:
 
 
 def example() -> list[tuple[str, list[bytes], dict[str, Any]]]:
-    lines = section(PROTOCOL, "12. A worked example").splitlines()
+    lines = section(PROTOCOL, "A worked example").splitlines()
     found = []
     for line, meaning in itertools.pairwise(lines):
         if line.startswith(("C: ", "B: ")):
