@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from broker.accounts import Accounts
 from broker.auth_pool import AuthPool
+from broker.counters import Counters
 from broker.delivered import DeliveredMarks
 from broker.events import (
     Action,
@@ -33,6 +34,7 @@ from broker.events import (
     Peer,
     PushFailed,
     Reply,
+    Report,
     StopRequested,
     StoreArrived,
     Unreachable,
@@ -94,8 +96,7 @@ class Broker:
         self._announced = False
         self._stop_at: float | None = None
         self._ended = False
-        self.dropped = 0
-        """Envelopes of ignored peers, read and thrown away."""
+        self.counters = Counters()
 
     # --- the state machine --------------------------------------------------------------------------------
 
@@ -122,6 +123,7 @@ class Broker:
                 self._handle_loss(event, now, actions)
         if not isinstance(event, (Arrived, Drained)):  # the frequent ones, which change nothing about who is ready
             self._announce(actions)
+        self.counters.refusals(actions)
         return actions
 
     def _handle_loss(
@@ -181,7 +183,7 @@ class Broker:
             self._over(session)
             return None
         if session.ignored:
-            self.dropped += 1
+            self.counters.count("dropped")
             return None
         return session
 
@@ -273,6 +275,7 @@ class Broker:
         if session is None:
             return
         session.violations += 1
+        self.counters.count("violations")
         if session.ignored:
             text = f"{violation.text}; so many errors end a session: connect anew"
             error = Error(id=violation.request_id, code=violation.code, text=text, fatal=True)
@@ -292,6 +295,7 @@ class Broker:
     def _unreachable(self, routing_id: bytes) -> None:
         session = self._sessions.get(routing_id)
         if session is not None:
+            self.counters.count("unreachable")
             self._over(session)
 
     def _over(self, session: Session) -> None:
@@ -308,6 +312,7 @@ class Broker:
         if self._stop_at is not None and not self._ended and self._idle(now):
             self._ended = True
             self._say_goodbye(actions)
+            self._report(self.counters.take(), actions)
             actions.append(End())
 
     def _due(self, now: float, actions: list[Action]) -> None:
@@ -318,8 +323,14 @@ class Broker:
         self._marks.due(now)
         self._subscriptions.due(now)
         for session in self._sessions.expired(now):
+            self.counters.count("expired")
             self._over(session)
+        self._report(self.counters.due(now), actions)
         self._drained(now, actions)
+
+    def _report(self, counts: dict[str, int], actions: list[Action]) -> None:
+        if counts:
+            actions.append(Report(counts))
 
     def _idle(self, now: float) -> bool:
         assert self._stop_at is not None

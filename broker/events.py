@@ -129,4 +129,10 @@ class End(Struct, frozen=True, gc=False):
     reason: str = ""
 
 
-Action = Reply | AskWorker | OpenLink | Push | Announce | End
+class Report(Struct, frozen=True, gc=False):
+    """Log what was refused and thrown away since the last report, by kind (`counters`)."""
+
+    counts: dict[str, int]
+
+
+Action = Reply | AskWorker | OpenLink | Push | Announce | End | Report

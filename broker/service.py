@@ -30,6 +30,7 @@ from broker.events import (
     Push,
     PushFailed,
     Reply,
+    Report,
     StopRequested,
     StoreArrived,
     Unreachable,
@@ -176,6 +177,8 @@ class Service:
             case Announce(ready):
                 self._log.info("ready" if ready else "not ready: a worker is missing")
                 self._notifier.note(ready=ready, endpoint=self.endpoint, address=str(self.address))
+            case Report(counts):
+                self._log.warning("refused or thrown away", **counts)
             case End(reason):
                 self._reason = reason
                 self._loop.end()
