@@ -6,7 +6,7 @@ Nobody says anything here unless a test has him do so: `client.say(…)`, `world
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from itertools import count
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from broker.events import (
     Push,
     PushFailed,
     Reply,
+    Report,
     Unreachable,
     WorkerArrived,
     WorkerUnreachable,
@@ -58,6 +59,8 @@ class World:
         self.store = Store(self)
         self.announced: list[bool] = []
         self.ended: list[str] = []
+        self.counts: Counter[str] = Counter()
+        """All that the broker reported as refused or thrown away."""
         self._numbers = count(1)
 
     @classmethod
@@ -128,6 +131,8 @@ class World:
                 self.announced.append(ready)
             case End(reason):
                 self.ended.append(reason)
+            case Report(counts):
+                self.counts.update(counts)
         return []
 
     # --- clients ------------------------------------------------------------------------------------------
