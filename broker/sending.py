@@ -44,10 +44,6 @@ class Sending:
 
     def send(self, session: Session, request: Send, body: bytes, now: float, actions: list[Action]) -> None:
         """A client's envelope: admit it, or refuse it whole."""
-        no = self._unfit(request, body)
-        if no is not None:
-            refuse(session, request.id, no[0], no[1], actions)
-            return
         stream = session.streams.get(request.stream)
         if stream is None:
             if len(session.streams) >= limits.STREAMS_PER_SESSION_MAX:
@@ -59,7 +55,7 @@ class Sending:
             _refuse_gap(session, request, stream, actions)
             return
         job = Job(session, stream, request, body, _cost(request, body))
-        no = self._no_room(job, now)
+        no = self._unfit(request, body) or self._no_room(job, now)
         if no is not None:
             refuse(session, request.id, no[0], no[1], actions)
             return

@@ -214,17 +214,19 @@ class TestStreams:
 
     @pytest.mark.parametrize(
         ("item", "body", "code"),
-        [
-            (message(1), b"", "bad_request"),
-            (message(1, *["bob"] * 1_001), b"xx", "bad_request"),
-            (message(1, size=limits.BODY_BYTES_MAX + 1), None, "too_large"),
-        ],
+        [(message(1), b"", "bad_request"), (message(1, size=limits.BODY_BYTES_MAX + 1), None, "too_large")],
     )
-    def test_what_could_never_be_taken_begins_no_stream(
+    def test_a_first_that_can_never_be_taken_begins_a_stream_all_the_same(
         self, bob: Client, item: e.Item, body: bytes | None, code: str
     ) -> None:
-        """[N1]"""
+        """[N1]: else the second, sent without waiting, would overtake what comes in the first one's place."""
         refused(send(bob, 5, item, body=body), code)
+        assert refused(send(bob, 6), "gap").expected == 5
+        assert codes(send(bob, 5)) == [""]
+
+    def test_what_breaks_the_limits_of_a_field_begins_no_stream(self, bob: Client) -> None:
+        """[N1]"""
+        refused(send(bob, 5, message(1, *["bob"] * 1_001), body=b"xx"), "bad_request")
         assert codes(send(bob, 1)) == [""]
 
     def test_what_is_refused_before_it_is_looked_at_begins_no_stream(self, world: World, bob: Client) -> None:
