@@ -44,6 +44,10 @@ schemas: $(READY) ## write schemas/ anew from the types in restante/wire
 bench-replay: $(READY) ## all 243,046 messages, each compared with what was written
 	$(PY) -m benchmarks.replay $(ARGS)
 
+.PHONY: power
+power: $(READY) ## cut the power under the databases; CUTS=20000 says how often, SEED=7 where to begin
+	$(PY) -m tests.disk.cuts --cuts $(or $(CUTS),2000) --seed $(or $(SEED),0) $(ARGS)
+
 .PHONY: up
 up: ## the three services in containers, until `docker compose down`
 	docker compose up --wait --build

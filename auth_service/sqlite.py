@@ -46,8 +46,15 @@ _ACCOUNT = "SELECT account, name, password_hash, status = 'active' FROM accounts
 class SqliteAccounts:
     """Implements `accounts.Accounts`. `close` it at the end."""
 
-    def __init__(self, path: Path, *, tokens_max: int = TOKENS_PER_ACCOUNT_MAX, busy_ms: int = BUSY_MS) -> None:
-        """Open the database at `path`, made with its directory if absent.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        tokens_max: int = TOKENS_PER_ACCOUNT_MAX,
+        busy_ms: int = BUSY_MS,
+        vfs: str | None = None,
+    ) -> None:
+        """Open the database at `path`, made with its directory if absent. `vfs` names an apsw VFS, for tests.
 
         Raises SetupError if it can't be used: the text says why, and what to do.
         """
@@ -55,10 +62,10 @@ class SqliteAccounts:
         self._writing, self._reading, self._touching = threading.Lock(), threading.Lock(), threading.Lock()
         try:
             _make_file(path)
-            self._writer = _connect(path, busy_ms)
+            self._writer = _connect(path, busy_ms, vfs)
             schema.prepare(self._writer, path)
-            self._reader = _connect(path, busy_ms)
-            self._toucher = _connect(path, 0)
+            self._reader = _connect(path, busy_ms, vfs)
+            self._toucher = _connect(path, 0, vfs)
             self._toucher.pragma("synchronous", "normal")
         except OSError as error:
             reason = f"Can't use {path.parent} for accounts: {error.strerror}."
@@ -182,8 +189,8 @@ def _make_file(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _connect(path: Path, busy_ms: int) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+def _connect(path: Path, busy_ms: int, vfs: str | None) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     connection.set_busy_timeout(busy_ms)
     connection.pragma("foreign_keys", True)
     connection.pragma("synchronous", "full")

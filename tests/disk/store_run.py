@@ -1,0 +1,249 @@
+"""The store's journal under power cuts: a random workload, and what must be true of what is left."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import apsw
+from msgspec import Struct
+
+from restante.wire.envelopes import Result
+from restante.wire.store_link import CloseMailbox, Command, MarkMessages, NoteDelivered, Stored, StoreMessages
+from store_worker.journal import JournalError, Write, Written
+from store_worker.sqlite import SqliteJournal
+from tests.disk.runs import Call, Cut, Rows, Run, blame, differences
+from tests.disk.vfs import Disk
+from tests.unit.store_worker.making import NOW_US, message, store, write
+
+NAME: Final = "restante.db"
+
+MAILBOXES: Final = (2, 3, 4, 5)
+SENDERS: Final = (1, 2, 3)
+
+CHECKPOINT_PAGES: Final = 40
+"""So few that a short run copies the log home, and begins it anew, several times."""
+
+
+class What(Struct, frozen=True):
+    """A call, and its answer."""
+
+    kind: str
+    """start, open, commit, close."""
+    writes: Sequence[Write] = ()
+    now_us: int = 0
+    written: Sequence[Written] = ()
+
+
+def rows(db: apsw.Connection) -> Rows:
+    """All that is promised to be kept, table by table; contents by their checksum."""
+
+    def of(sql: str) -> list[tuple[object, ...]]:
+        return [
+            tuple(zlib.crc32(value) if isinstance(value, bytes) and len(value) > 16 else value for value in row)
+            for row in db.execute(sql)
+        ]
+
+    return {
+        "meta": of("SELECT epoch, high, stored_at_us FROM meta"),
+        "messages": of("SELECT * FROM messages ORDER BY seq"),
+        "deliveries": of("SELECT * FROM deliveries ORDER BY mailbox, read, seq"),
+        "mailboxes": of("SELECT * FROM mailboxes ORDER BY mailbox"),
+        "brokers": of("SELECT * FROM brokers ORDER BY name"),
+        "suspects": of("SELECT * FROM suspects ORDER BY id"),
+    }
+
+
+class Workload:
+    """Does random things to a journal on a disk, and writes down what was answered."""
+
+    def __init__(self, folder: Path, disk: Disk, seed: int, *, synchronous: str) -> None:
+        self._path = folder / NAME
+        self._disk = disk
+        self._dice = Random(seed)
+        self._synchronous = synchronous
+        self._number = 0
+        self._high = 0
+        self._now_us = NOW_US
+        self.calls: list[Call[What]] = []
+
+    def run(self, calls: int) -> None:
+        """Begin, and make at least so many calls."""
+        journal = self._begin()
+        while len(self.calls) < calls:
+            if self._dice.random() < 0.06:
+                journal = self._begin_again(journal)
+            else:
+                self._commit(journal)
+        journal.close()
+
+    def _begin(self) -> SqliteJournal:
+        begun = len(self._disk.log)
+        journal = SqliteJournal(self._path, vfs=self._disk.name)
+        db = journal._db
+        db.pragma("synchronous", self._synchronous)
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        journal.start()
+        self._note(journal, begun, What("start"))
+        begun = len(self._disk.log)
+        journal.open(self._dice.choice(("one", "two")), self._dice.randbytes(16))
+        self._note(journal, begun, What("open"))
+        self._commit(journal)  # a start without a commit is a suspicious one
+        return journal
+
+    def _begin_again(self, journal: SqliteJournal) -> SqliteJournal:
+        """End in order, or as if killed."""
+        if self._dice.random() < 0.5:
+            begun, last = len(self._disk.log), self.calls[-1].rows
+            journal.close()
+            self.calls.append(Call(What("close"), begun, len(self._disk.log), last))
+        else:
+            kill(journal._db)
+        return self._begin()
+
+    def _commit(self, journal: SqliteJournal) -> None:
+        self._now_us += self._dice.randint(1, 1_000_000)
+        writes = [self._write() for _ in range(self._dice.randint(1, 3))]
+        begun = len(self._disk.log)
+        written = journal.commit(writes, self._now_us)
+        self._high = written[-1].high
+        self._note(journal, begun, What("commit", writes, self._now_us, written))
+
+    def _note(self, journal: SqliteJournal, begun: int, what: What) -> None:
+        self.calls.append(Call(what, begun, len(self._disk.log), rows(journal._db)))
+
+    def _write(self) -> Write:
+        return write(*(self._command() for _ in range(self._dice.randint(1, 3))), body=self._dice.randbytes(60))
+
+    def _command(self) -> Command:
+        dice, kind = self._dice, self._dice.random()
+        mailbox = dice.choice(MAILBOXES)
+        if kind < 0.2:
+            seqs = sorted({dice.randint(1, self._high) for _ in range(dice.randint(1, 20))}) if self._high else []
+            return MarkMessages(mailbox=mailbox, seqs=seqs, read=dice.random() < 0.8)
+        if kind < 0.3:
+            return NoteDelivered(mailbox=mailbox, through=dice.randint(0, self._high))
+        if kind < 0.31:
+            return CloseMailbox(mailbox=mailbox)
+        return self._send()
+
+    def _send(self) -> Command:
+        dice, messages = self._dice, []
+        for _ in range(dice.choice((1, 1, 1, 2, 5, 20))):
+            self._number += 1
+            number = self._number if dice.random() < 0.9 else dice.randint(1, self._number)
+            size = dice.choice((1, 40, 40, 200, 200, 6_000))
+            to = dice.sample(MAILBOXES, dice.randint(1, 3))
+            messages.append(message(number, *to, body=bytes(size)))
+        return store(*messages, sender=dice.choice(SENDERS))
+
+
+def kill(db: apsw.Connection) -> None:
+    """Let go of a database as the end of its process would: nothing is copied home, and the log stays."""
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    db.close()
+
+
+def run(folder: Path, disk: Disk, seed: int, *, calls: int = 60, synchronous: str = "full") -> Run[What]:
+    """A workload done while the power was on."""
+    workload = Workload(folder, disk, seed, synchronous=synchronous)
+    workload.run(calls)
+    return Run("store", seed, disk.log, workload.calls, synchronous)
+
+
+# --- after a cut ------------------------------------------------------------------------------------------
+
+
+def check(run: Run[What], cut: Cut[What], folder: Path) -> None:
+    """Open what is left as a store would, send again what was not answered, and hold it all against what was.
+
+    Raises Violation.
+    """
+    for name, data in cut.image.items():
+        (folder / name).write_bytes(data)
+    try:
+        journal = SqliteJournal(folder / NAME)
+    except JournalError as error:
+        raise blame(run, cut, f"the database does not open: {error}") from error
+    try:
+        _check_rows(run, cut, journal)
+        _check_start(run, cut, journal)
+        _check_replay(run, cut, journal)
+        for problem in problems(journal._db):
+            raise blame(run, cut, problem)
+    finally:
+        kill(journal._db)
+
+
+def _check_rows(run: Run[What], cut: Cut[What], journal: SqliteJournal) -> None:
+    if cut.answered:  # before the first answer anything goes that opens
+        found = rows(journal._db)
+        if what := differences(found, cut.may_hold()):
+            raise blame(run, cut, f"answered, and not so after the cut: {what}")
+
+
+def _check_start(run: Run[What], cut: Cut[What], journal: SqliteJournal) -> None:
+    """Epochs and generations only go up, and the high-water is as high as any answer said."""
+    started = journal.start()
+    if started.epoch <= sum(call.what.kind == "start" for call in cut.answered):
+        raise blame(run, cut, f"epoch {started.epoch} was given before")
+    high = max((written.high for call in cut.answered for written in call.what.written), default=0)
+    if started.high < high:
+        raise blame(run, cut, f"the high-water is {started.high}, and {high} was answered")
+
+
+def _check_replay(run: Run[What], cut: Cut[What], journal: SqliteJournal) -> None:
+    """What was under way comes again, as the broker sends it; then some that was answered long ago."""
+    call = cut.under_way
+    if call is not None and call.what.kind == "commit" and cut.answered:
+        journal.commit(call.what.writes, call.what.now_us)
+        found, wanted = _but_epoch(rows(journal._db)), _but_epoch(call.rows)
+        if what := differences(found, [wanted]):
+            raise blame(run, cut, f"sent again, and not as if sent once: {what}")
+    commits = [call.what for call in cut.answered if call.what.kind == "commit"]
+    for old in cut.dice.sample(commits, min(2, len(commits))):
+        before = accepted(old.writes, old.written)
+        after = accepted(old.writes, journal.commit(old.writes, old.now_us))
+        if changed := {key for key, result in before.items() if after[key].seq != result.seq}:
+            raise blame(run, cut, f"accepted before, and not the first answer again: {sorted(changed)[:3]}")
+
+
+def _but_epoch(found: Rows) -> Rows:
+    return {**found, "meta": [row[1:] for row in found["meta"] if isinstance(row, tuple)]}
+
+
+def accepted(writes: Sequence[Write], written: Sequence[Written]) -> dict[tuple[int, bytes], Result]:
+    """What was accepted, by sender and id."""
+    found = {}
+    for one, answer in zip(writes, written, strict=True):
+        for command, outcome in zip(one.commands, answer.outcomes, strict=True):
+            if not (isinstance(command, StoreMessages) and isinstance(outcome, Stored)):
+                continue
+            for sent, result in zip(command.messages, outcome.results, strict=True):
+                if result.seq:
+                    found[command.sender, sent.id] = result
+    return found
+
+
+_MUST_BE_EMPTY: Final = {
+    "a delivery without its message": "SELECT seq FROM deliveries WHERE seq NOT IN (SELECT seq FROM messages)",
+    "a message twice": "SELECT id FROM messages GROUP BY id, sender HAVING count(*) > 1",
+    "a delivery twice": "SELECT seq FROM deliveries GROUP BY mailbox, seq HAVING count(*) > 1",
+    "a counter that does not count": """
+        SELECT m.mailbox FROM mailboxes m LEFT JOIN deliveries d ON d.mailbox = m.mailbox
+        GROUP BY m.mailbox HAVING m.unread != count(*) FILTER (WHERE d.read = 0) OR m.total != count(d.seq)
+    """,
+    "a mailbox that is not counted": """
+        SELECT mailbox FROM deliveries WHERE mailbox NOT IN (SELECT mailbox FROM mailboxes)
+    """,
+    "a high-water below a seq": "SELECT seq FROM messages, meta WHERE seq > high",
+}
+
+
+def problems(db: apsw.Connection) -> list[str]:
+    """What is wrong with a store's database, whatever was done to it."""
+    found = [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row != ("ok",)]
+    return found + [what for what, sql in _MUST_BE_EMPTY.items() if db.execute(sql).fetchone() is not None]
