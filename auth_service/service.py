@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
+from auth_service import backup
 from auth_service.accounts import Accounts
 from auth_service.answers import READS, Answers, Policy
 from auth_service.core import (
@@ -40,6 +42,7 @@ from restante.wire import auth_link, codec
 from restante.wire.errors import CODES, RemoteProtocolError
 from restante.wire.limits import ID_BYTES
 from runtime import keys, sockets
+from runtime.control import Control, Facts, Job
 from runtime.errors import SetupError
 from runtime.lifeline import Notifier
 from runtime.logging import get_logger
@@ -101,6 +104,7 @@ class Service:
             lifeline=settings.lifeline_fd,
             pulse=pulse_at(settings.pulse),
         )
+        self._control = self._listen_to_control()
 
     def run(self) -> bool:
         """Serve until stopped. True if all that was in hand was answered."""
@@ -110,6 +114,8 @@ class Service:
 
     def close(self) -> None:
         """Let the threads end what they have begun, and free the link."""
+        if self._control is not None:
+            self._control.close()
         for pool in (self._hashing, self._reading):
             pool.shutdown(cancel_futures=True)
         self._loop.close()
@@ -143,6 +149,20 @@ class Service:
             self._context.destroy(0)
             raise
         return link
+
+    def _listen_to_control(self) -> Control | None:
+        """Any worker may be asked for a backup: it is made in a thread of its own, and no log-in waits for it."""
+        if self._settings.control is None:
+            return None
+        try:
+            return Control(self._context, self._settings.control, self._back_up)
+        except SetupError:
+            self._loop.close()
+            self._context.destroy(0)
+            raise
+
+    def _back_up(self, path: Path, job: Job) -> Facts:
+        return backup.make(self._settings.data / DATABASE, path, job)
 
     def _reconnect(self) -> None:
         for inlet in (self._link, self._link.refusals):

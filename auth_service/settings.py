@@ -38,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lifeline_fd: Annotated[int | None, Meta(description="descriptor whose end of file means: stop")] = None
     notify_fd: Annotated[int | None, Meta(description="descriptor on which to report to a supervisor")] = None
     pulse: Annotated[Path | None, Meta(description="file touched while the loop turns, for health checks")] = None
+    control: Annotated[str | None, Meta(description="ipc endpoint on which a running worker is asked for a backup")] = (
+        None
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="the least that is logged")] = (
         "info"
     )

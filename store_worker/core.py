@@ -56,6 +56,8 @@ from store_worker.events import (
     Committed,
     Complain,
     Connect,
+    CopyOver,
+    CopyWanted,
     CountOpen,
     Disconnect,
     Drained,
@@ -68,6 +70,7 @@ from store_worker.events import (
     OpenFailed,
     Read,
     Send,
+    StepCopy,
     StopRequested,
     Unsendable,
 )
@@ -120,9 +123,11 @@ class Store:
         self._asks: list[Ask] = []
         self._waiting = False
         self._stopping = False
+        self._copy_at: float | None = None
+        """When the backup that is being made goes on: at once, after whatever has arrived."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Return what to do about an event. `now` is monotonic, and decides nothing here."""
+        """Return what to do about an event. `now` is monotonic; it decides only when a backup goes on."""
         actions: list[Action] = []
         if isinstance(event, Arrived):
             self._inbox.append(event)
@@ -132,14 +137,26 @@ class Store:
             actions.append(Complain(f"something came in that is no envelope: {event.text}"))
         elif isinstance(event, Unsendable):
             self._lose(event.name, actions)
+        elif isinstance(event, CopyWanted):
+            self._copy_at = now
+        elif isinstance(event, CopyOver):
+            self._copy_at = None
         else:
             self._settle(event, actions)
             self._advance(actions)
+            if isinstance(event, Drained):
+                self._go_on_copying(now, actions)
         return actions
 
     def next_deadline(self) -> float | None:
-        """Return None: the store waits for nobody. It is the brokers who notice silence."""
-        return None
+        """Return when a backup goes on. Else None: the store waits for nobody; it is brokers who notice silence."""
+        return self._copy_at
+
+    def _go_on_copying(self, now: float, actions: list[Action]) -> None:
+        """One step, but not before what was just committed is confirmed: then `Due` comes in the same turn."""
+        if self._copy_at is not None and not self._waiting:
+            self._copy_at = now
+            actions.append(StepCopy())
 
     def _settle(self, event: Event, actions: list[Action]) -> None:
         """Take note of what was waited for."""

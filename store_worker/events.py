@@ -75,6 +75,14 @@ class Due(Struct, frozen=True):
     """The deadline has passed."""
 
 
+class CopyWanted(Struct, frozen=True):
+    """A backup is to be made, a step at a time."""
+
+
+class CopyOver(Struct, frozen=True):
+    """`StepCopy` was the last, or the backup failed."""
+
+
 class StopRequested(Struct, frozen=True):
     """Finish what is in hand, then end."""
 
@@ -90,6 +98,8 @@ Event = (
     | Found
     | Unsendable
     | Due
+    | CopyWanted
+    | CopyOver
     | StopRequested
 )
 
@@ -146,8 +156,12 @@ class Complain(Struct, frozen=True):
     text: str
 
 
+class StepCopy(Struct, frozen=True):
+    """Copy a little more for the backup: no commit is under way. → `CopyOver`, once it is."""
+
+
 class End(Struct, frozen=True):
     """All is done that was in hand."""
 
 
-Action = CountOpen | Connect | Disconnect | Commit | Read | Send | Complain | End
+Action = CountOpen | Connect | Disconnect | Commit | Read | Send | Complain | StepCopy | End

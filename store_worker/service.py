@@ -2,6 +2,7 @@
 
 PULL    brokers' batches and queries         CURVE, enrolled keys
 PUSH    confirmations and answers            one a broker and opening of its link (RULES 6)
+ROUTER  a backup, where there is `--control` ipc, in a thread of its own (`runtime.control`)
 
 The journal is called in the loop's own thread: while it syncs nothing else could be decided anyway, and what arrives
 meanwhile makes the next batch larger.
@@ -10,13 +11,15 @@ meanwhile makes the next batch larger.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from restante.wire import codec, limits
 from restante.wire.errors import RemoteProtocolError
 from restante.wire.store_link import CountMailbox, Failed, Query, Reading, ReadPage, ReadStatus
 from runtime import keys, sockets
+from runtime.control import Control
+from runtime.errors import SetupError
 from runtime.lifeline import Notifier
 from runtime.logging import get_logger
 from runtime.loop import Loop
@@ -24,6 +27,7 @@ from runtime.pulse import pulse_at
 from runtime.sockets import Socket
 from runtime.watch import RefusalLog
 from runtime.zap import Enrolled, Zap
+from store_worker.backup import Copyable, Copying
 from store_worker.core import Store
 from store_worker.events import (
     Action,
@@ -33,6 +37,8 @@ from store_worker.events import (
     Committed,
     Complain,
     Connect,
+    CopyOver,
+    CopyWanted,
     CountOpen,
     Disconnect,
     Drained,
@@ -45,10 +51,11 @@ from store_worker.events import (
     OpenFailed,
     Read,
     Send,
+    StepCopy,
     StopRequested,
     Unsendable,
 )
-from store_worker.journal import Journal, RolledBack
+from store_worker.journal import Journal, RolledBack, Write
 from store_worker.settings import Settings
 
 BROKERS = "brokers"
@@ -110,9 +117,13 @@ class Service:
             lifeline=settings.lifeline_fd,
             pulse=pulse_at(settings.pulse),
         )
+        self._copying: Copying | None = None
+        self._control: Control | None = None
         self._zap.start()
         try:
             self.endpoint = sockets.bind(pull, settings.listen, sockets.Server(self._keys, BROKERS))
+            if settings.control is not None:
+                self._listen_to_control(settings.control)
         except BaseException:
             self.close()
             raise
@@ -128,6 +139,10 @@ class Service:
 
     def close(self, *, linger_ms: int = 0) -> None:
         """Free every socket, giving the last confirmations so long to get out."""
+        if self._copying is not None:
+            self._copying.close()
+        if self._control is not None:
+            self._control.close()
         self._loop.close()
         self._zap.stop()
         self._context.destroy(linger=linger_ms)
@@ -137,10 +152,7 @@ class Service:
     def _perform(self, action: Action) -> Iterable[Event]:
         match action:
             case Commit(writes):
-                try:
-                    return (Committed(self._journal.commit(writes, self._clock())),)
-                except RolledBack as error:
-                    return (CommitFailed(error.code, error.text),)
+                return (self._commit(writes),)
             case Send(name, header, body):
                 way = self._ways.get(name)
                 if way is None or not sockets.send_now(way, codec.store_frames(header, body)):
@@ -154,11 +166,29 @@ class Service:
                 self._connect(name)
             case Disconnect(name):
                 self._disconnect(name)
+            case StepCopy():
+                return self._step_copy()
             case Complain(text):
                 self._log.warning(text)
             case End():
                 self._loop.end()
         return ()
+
+    def _commit(self, writes: Sequence[Write]) -> Event:
+        try:
+            return Committed(self._journal.commit(writes, self._clock()))
+        except RolledBack as error:
+            return CommitFailed(error.code, error.text)
+
+    def _step_copy(self) -> Iterable[Event]:
+        assert self._copying is not None, "only the control socket wants copies"
+        return (CopyOver(),) if self._copying.step() else ()
+
+    def _listen_to_control(self, endpoint: str) -> None:
+        if not isinstance(self._journal, Copyable):
+            raise SetupError("This store keeps nothing on disk, so there is nothing to back up. Leave out --control.")
+        self._copying = Copying(self._journal, lambda: self._loop.post(CopyWanted()))
+        self._control = Control(self._context, endpoint, self._copying.make)
 
     def _read(self, query: Query) -> tuple[Reading, bytes]:
         try:

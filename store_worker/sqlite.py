@@ -21,6 +21,7 @@ import apsw
 
 from restante.wire.limits import MAILBOX_UNREAD_MAX
 from restante.wire.store_link import CountMailbox, Failed, MailboxCounted, PageRead, ReadPage, ReadStatus, StatusRead
+from runtime.sqlite_copy import Copy
 from store_worker.journal import JournalError, OutcomeUnknown, RolledBack, Started, Unusable, Write, Written
 from store_worker.sqlite_poison import SETTLE, Suspicion
 from store_worker.sqlite_reads import Reads
@@ -83,6 +84,10 @@ class SqliteJournal:
     def count(self, query: CountMailbox) -> MailboxCounted:
         counters = self._reading(lambda: self._counts.of(query.mailbox))
         return MailboxCounted(unread=counters.unread, total=counters.total)
+
+    def copy_to(self, path: Path) -> Copy:
+        """Begin a backup, to be stepped between commits. Raises BackupFailed."""
+        return Copy(self._db, path)
 
     def close(self) -> None:
         """Note that this epoch ended well, and let go of the file and its lock."""
