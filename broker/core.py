@@ -144,6 +144,11 @@ class Broker:
         """When `Due` is next wanted, in the time of `now`."""
         return self._tick_at
 
+    def trusts(self, peer: Peer) -> bool:
+        """True if a connection has an account behind it: only then its larger headers are worth decoding."""
+        session = self._sessions.get(peer.routing_id)
+        return session is not None and session.key == peer.key and session.stage is Stage.READY
+
     # --- clients ------------------------------------------------------------------------------------------
 
     def _arrived(

@@ -9,7 +9,7 @@ PUSH    to the store     one an opening of the link (RULES 6)
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -56,16 +56,21 @@ CLIENTS, AUTH_WORKERS, STORES = "clients", "auth-workers", "stores"
 
 
 class ClientInlet:
-    """Clients' envelopes."""
+    """Clients' envelopes. `trusts` says whether a peer has logged in: a stranger's large header is not decoded."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Socket, trusts: Callable[[Peer], bool]) -> None:
         self.socket = socket
+        self._trusts = trusts
 
     def receive(self) -> Event | None:
         routed = sockets.receive_routed(self.socket)
         if routed is None:
             return None
         peer = Peer(routed.routing_id, routed.user_id, routed.address)
+        size = codec.header_size(routed.frames)
+        if size > limits.GREETING_BYTES_MAX and not self._trusts(peer):
+            text = f"the header has {size} bytes, the limit before a login is {limits.GREETING_BYTES_MAX}"
+            return Malformed(peer, RemoteProtocolError("too_large", text))
         try:
             envelope, body = codec.from_client.read(routed.frames)
         except RemoteProtocolError as error:
@@ -128,10 +133,11 @@ class Service:
         self._bind(self._confirms, settings.confirms, STORES)
         self.address = self._address()
         self._reason = ""
+        core = Broker(self._config())
         self._loop: Loop[Event, Action] = Loop(
-            Broker(self._config()),
+            core,
             [
-                ClientInlet(self._clients),
+                ClientInlet(self._clients, core.trusts),
                 WorkerInlet(self._workers, curve=settings.workers.startswith("tcp://")),
                 StoreInlet(self._confirms),
             ],

@@ -19,7 +19,10 @@ FRAMES_MAX: Final = 3
 """Protocol, header, body. More frames is what broke every implementation of the Majordomo protocol's v2."""
 
 HEADER_BYTES_MAX: Final = 1 << 20
-"""A header is decoded whole on the broker's one thread: about 4 ms at this size."""
+"""A header is decoded whole on the broker's one thread: up to 80 ms at this size, if all of it is empty maps."""
+
+GREETING_BYTES_MAX: Final = 16 << 10
+"""A header before the login: four times what the longest password takes, and 2 ms of the broker for a stranger."""
 
 BODY_BYTES_MAX: Final = 8 << 20
 """All contents of one envelope. A batch larger than this gains nothing and holds memory thrice (client,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgpack
 import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -279,6 +280,21 @@ def test_a_header_over_its_limit_is_answered(house: House) -> None:
     client = Client(house)
     client.socket.send_multipart([b"CHAT/1", b"x" * (limits.HEADER_BYTES_MAX + 1)])
     assert client.hear(Error).code == "too_large"
+
+
+def test_a_stranger_s_large_header_is_refused_undecoded_and_an_account_s_is_read(house: House) -> None:
+    """[F3] what takes the broker long to read is read for accounts alone"""
+    house.open_store()
+    house.join_auth()
+    long = msgpack.packb({"type": "ping", "id": 3, "more": "x" * limits.GREETING_BYTES_MAX})
+    client = Client(house)
+    client.say(Hello(id=1))
+    client.hear(Welcome)
+    client.socket.send_multipart([b"CHAT/1", long])
+    assert client.hear(Error).code == "too_large"
+    client.log_in(house)
+    client.socket.send_multipart([b"CHAT/1", long])
+    client.hear(Pong)
 
 
 def test_what_workers_send_and_nobody_can_read_is_dropped(house: House) -> None:

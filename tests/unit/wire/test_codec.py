@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, get_args
 
 import msgpack
@@ -280,3 +281,26 @@ def test_sizes_that_lie_are_refused_and_others_cut_everything(body: bytes, sizes
 def test_the_text_says_how_far_the_sizes_are_off() -> None:
     with pytest.raises(RemoteProtocolError, match="add up to 5 bytes, the body has 3"):
         codec.cut(b"abc", iter([2, 3]))
+
+
+def test_a_value_of_an_extension_type_is_ignored_where_no_field_is_and_fits_none() -> None:
+    """[F4]"""
+    odd = msgpack.ExtType(5, b"x")
+    assert codec.from_client.read_header(msgpack.packb({"type": "ping", "id": 1, "new": odd})) == envelopes.Ping(id=1)
+    for field in ("read", "seqs", "ids"):
+        with pytest.raises(RemoteProtocolError) as refused:
+            codec.from_client.read_header(msgpack.packb({"type": "ack", "id": 1, field: odd}))
+        assert refused.value.code == "bad_request"
+
+
+def test_a_header_full_of_extension_types_takes_no_longer_than_one_of_maps() -> None:
+    def seconds(value: object, size: int) -> float:
+        frame = msgpack.packb({"type": "ping", "id": 1, "new": [value] * ((limits.HEADER_BYTES_MAX - 64) // size)})
+        best = 9.0
+        for _ in range(5):
+            began = time.perf_counter()
+            codec.from_client.read_header(frame)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    assert seconds(msgpack.ExtType(5, b""), 3) < 2 * seconds({}, 1)
