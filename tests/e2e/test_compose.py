@@ -116,6 +116,15 @@ def test_inside_the_cli_service_sends(people: Compose) -> None:
     assert b"hi" in people.chat("inbox", "--from", "carla", profile="bob")
 
 
+def test_what_runs_is_not_recreated_by_a_command_nor_by_another_up(compose: Compose) -> None:
+    services = ("broker", "auth_service", "store_worker")
+    before = compose.run("ps", "--quiet", *services)
+    assert len(before.split()) == 3
+    compose.run("run", "--rm", "-T", "cli", "health")
+    compose.run("up", "--wait", "--build")
+    assert compose.run("ps", "--quiet", *services) == before
+
+
 def test_a_store_killed_in_mid_batch_loses_and_doubles_nothing_and_all_outlives_down(people: Compose) -> None:
     batch = people.folder / "batch.jsonl"
     lines = (json.dumps({"to": "bob", "body": f"line {n}", "once": f"line-{n}"}) for n in range(MESSAGES))
