@@ -133,8 +133,8 @@ def _address(explicit: str | None, profile: Profile | None, files: list[ConfigFi
         raise SettingsError(str(error)) from error
     if explicit is None:
         # A profile remembers where its server was. If that server is beside us it says itself where it is now.
-        announced = find_local()
-        if announced is not None and announced.here.key == address.key:
+        announced = find_local(address.key)
+        if announced is not None:
             return announced.here
     return address
 

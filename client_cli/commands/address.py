@@ -28,7 +28,7 @@ def command(ctx: click.Context) -> None:
     options = options_of(ctx)
     address = options.settings().address
     assert address is not None
-    announced = find_local()
+    announced = find_local(address.key)
     if announced is not None and announced.here == address:
         address = announced.public
     if options.json:

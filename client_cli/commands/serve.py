@@ -1,10 +1,6 @@
 """`chat serve`: the embedded server, three services as supervised processes over one data directory.
 
-    DATA/lock        held by the supervisor and every child, while one of them lives (RULES 23)
-    DATA/broker/, DATA/auth/, DATA/store/
-    DATA/keys/       a directory of keys for each service
-    DATA/run/        the sockets between them, 0700
-    DATA/address     what clients need to know, as printed; also announced to this user's clients
+What lies where in it stands in `client_cli.datadir`.
 
 The first line on stdout is the address, and comes when broker, authentication and store are ready.
 """
@@ -19,12 +15,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 import msgspec
 
-from client_cli import exits
+from client_cli import datadir, exits
 from client_cli.options import ChatCommand, Options, options_of
 from client_cli.output import Output
 from restante.files import write_private
@@ -34,6 +30,9 @@ from runtime import keys, logging
 from runtime.errors import SetupError
 from runtime.ipc import DIRECTORY_BYTES_MAX, private_ipc_dir
 from runtime.supervisor import ChildSpec, Supervisor, take_lock
+
+if TYPE_CHECKING:
+    from restante.local import Announced
 
 LOCK_WAIT_S: Final = 5.0
 """The services of a killed predecessor see that it is gone, and end, within this."""
@@ -133,7 +132,7 @@ def command(
     try:
         server = Server(
             options,
-            Path(data).absolute() if data is not None else _default_data(),
+            datadir.data_of(data),
             place,
             told,
             registration or ("open" if place.local else "closed"),
@@ -142,12 +141,6 @@ def command(
         return server.run()
     except SetupError as error:
         raise exits.Failure(str(error), _SETUP, "setup") from None
-
-
-def _default_data() -> Path:
-    import platformdirs
-
-    return platformdirs.user_data_path("restante")
 
 
 class Server:
@@ -163,12 +156,15 @@ class Server:
         self._registration = registration
         self._log_level = log_level
         self._address = ""
+        self._announced: Announced | None = None
 
     def run(self) -> int:
         """Serve until stopped; the exit code. Raises SetupError, OSError if it can't begin."""
-        lock = take_lock(self._data / "lock", wait_s=LOCK_WAIT_S)
+        lock = take_lock(self._data / datadir.LOCK, wait_s=LOCK_WAIT_S)
+        if (self._data / datadir.RESTORING).exists():
+            raise SetupError(f"A restore into {self._data} did not end. Repeat it: chat admin restore --force …")
         keys.make_all(self._data / "keys")
-        for name in ("broker", "auth", "store"):
+        for name in datadir.SERVICES:
             (self._data / name).mkdir(mode=0o700, exist_ok=True)
         with _sockets(self._data) as run:
             supervisor = Supervisor(self._children(run), lock, on_note=self._on_note, args_for=self._args_for)
@@ -194,8 +190,16 @@ class Server:
                 listen=store,
                 broker=confirms,
                 keys=keys_of / "store",
+                control=datadir.control_endpoint(run, "store"),
             ),
-            spec("auth", "auth_service", data=self._data / "auth", broker=workers, keys=keys_of / "auth"),
+            spec(
+                "auth",
+                "auth_service",
+                data=self._data / "auth",
+                broker=workers,
+                keys=keys_of / "auth",
+                control=datadir.control_endpoint(run, "auth"),
+            ),
             spec(
                 "broker",
                 "broker",
@@ -224,15 +228,23 @@ class Server:
 
     def _announce(self, address: str) -> None:
         """Tell where the server is: first in the files that others look into, then on stdout."""
-        from restante.local import announce
+        from restante.local import announce, find_local
 
         self._address = address
         public = parse_address(address)
+        here = self._here(public)
         write_private(self._data / "address", f"{address}\n".encode())
+        other = find_local()
         try:
-            announce(self._here(public), public)
+            self._announced = announce(here, public)
         except OSError as error:
             self._options.say(f"Clients here must be told the address: it can't be announced ({error}).")
+        else:
+            if other is not None and other.here != here:
+                self._options.say(
+                    f"Another server runs on this machine, at {other.here.host}:{other.here.port}. Whoever names no "
+                    f"address and is not logged in now finds this one, at {here.host}:{here.port}."
+                )
         # Whoever started us may read the first line and close the pipe: that is no reason to stop serving.
         with contextlib.suppress(BrokenPipeError):
             Output().write(f"{address}\n")
@@ -243,12 +255,10 @@ class Server:
         return Address(host=host, port=self._place.port, key=public.key)
 
     def _withdraw(self) -> None:
-        from restante.local import withdraw
-
-        if self._address:
-            with contextlib.suppress(OSError):
-                withdraw(self._here(parse_address(self._address)))
-                (self._data / "address").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if self._announced is not None:
+                self._announced.withdraw()
+            (self._data / "address").unlink(missing_ok=True)
 
 
 def _advertised(told: Place) -> str:
@@ -260,10 +270,13 @@ def _sockets(data: Path) -> Iterator[Path]:
     """A private directory for the sockets: in the data directory, or a short one where that path is too long."""
     run = data / "run"
     if len(os.fsencode(run)) <= DIRECTORY_BYTES_MAX:
+        if run.is_symlink():  # of a time when the path was longer
+            run.unlink()
         yield private_ipc_dir(run)
         return
     run = private_ipc_dir()
     try:
+        datadir.link_run(data, run)
         yield run
     finally:
         shutil.rmtree(run, ignore_errors=True)

@@ -7,6 +7,8 @@ import pytest
 
 from client_cli.commands import serve
 from client_cli.options import Options
+from restante.local import find_local
+from restante.wire.address import Announcement, parse_address
 
 
 @pytest.mark.parametrize(
@@ -93,19 +95,34 @@ def test_a_restarted_broker_gets_the_port_that_the_first_one_got(
     assert one._args_for("store") == []
     assert capsys.readouterr().out == f"{address}\n"
     assert (tmp_path / "address").read_text() == f"{address}\n"
-    assert (home / "state" / "address").read_text() == f"{address}\n" * 2, "here, and what others are told"
+    assert find_local() == Announcement(here=parse_address(address), public=parse_address(address))
     one._withdraw()
     assert not (tmp_path / "address").exists()
-    assert not (home / "state" / "address").exists()
+    assert find_local() is None
+
+
+def test_a_second_server_says_which_one_is_found_now(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = "chat://127.0.0.1:4321/" + "A" * 43, "chat://127.0.0.1:4322/" + "B" * 42 + "A"
+    servers = [server(tmp_path / name) for name in ("a", "b")]
+    for one, address in zip(servers, (first, second), strict=True):
+        one._on_note("broker", {"ready": True, "endpoint": address.rpartition("/")[0], "address": address})
+    said = capsys.readouterr().err
+    assert "Another server runs on this machine, at 127.0.0.1:4321." in said
+    assert "now finds this one, at 127.0.0.1:4322." in said
+    servers[1]._withdraw()
+    found = find_local()
+    assert found is not None
+    assert str(found.here) == first
 
 
 def test_clients_here_are_not_sent_the_way_that_others_go(tmp_path: Path, home: Path) -> None:
     one = serve.Server(Options(), tmp_path, serve.place_of("0.0.0.0:4321", port=0), None, "closed", "info")
     public = "chat://chat.example.org:7/" + "A" * 43
     one._on_note("broker", {"ready": True, "endpoint": "tcp://0.0.0.0:4321", "address": public})
-    here, others = (home / "state" / "address").read_text().splitlines()
-    assert here == public.replace("chat.example.org:7", "127.0.0.1:4321")
-    assert others == public
+    here = public.replace("chat.example.org:7", "127.0.0.1:4321")
+    assert find_local() == Announcement(here=parse_address(here), public=parse_address(public))
 
 
 def test_sockets_lie_in_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
