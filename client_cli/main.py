@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, str]] = {
     "address": "Print the server's address, to hand to others.",
     "health": "Whether the server and its parts answer.",
     "version": "The versions of both ends.",
+    "admin": "Back up a server, and restore it.",
 }
 """Every command and what it does, so that the list is shown without importing them."""
 

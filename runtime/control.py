@@ -143,7 +143,8 @@ class Control:
         except SetupError:
             self._socket.close(0)
             raise
-        self._stop_reader, self._stop_writer = os.pipe()
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._closing = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="backup")
         self._asker = b""
         self._job: Job | None = None
@@ -154,23 +155,24 @@ class Control:
     def close(self) -> None:
         """Abandon what is under way, and free the socket. Twice is harmless."""
         if not self._socket.closed:
-            os.write(self._stop_writer, b"\0")
+            self._closing = True
+            self._wake()
             self._thread.join()
             self._worker.shutdown()
             self._socket.close(0)
-            os.close(self._stop_reader)
-            os.close(self._stop_writer)
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
 
     # --- the control thread -------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._stop_reader, zmq.POLLIN)
-        while True:
+        poller.register(self._wake_reader, zmq.POLLIN)
+        while not self._closing:
             ready = dict(poller.poll(None if self._job is None else round(BEAT_S * 1000)))
-            if self._stop_reader in ready:
-                break
+            if self._wake_reader in ready:
+                os.read(self._wake_reader, 64)
             while (routed := sockets.receive_routed(self._socket, curve=False)) is not None:
                 self._receive(routed)
             if self._job is not None:
@@ -191,7 +193,11 @@ class Control:
         else:
             self._asker, self._job = routed.routing_id, Job()
             self._future = self._worker.submit(self._back_up, Path(request.path), self._job)
+            self._future.add_done_callback(lambda _future: self._wake())
             get_logger().info("backup begun", path=request.path)
+
+    def _wake(self) -> None:
+        os.write(self._wake_writer, b"\0")
 
     def _tell(self, job: Job) -> None:
         assert self._future is not None
@@ -224,6 +230,11 @@ def _outcome(future: Future[Facts]) -> Done | Refused:
 
 def _said(reply: Done | Refused) -> dict[str, str]:
     return {"why": reply.text} if isinstance(reply, Refused) else {}
+
+
+def parse_reply(text: bytes) -> Reply:
+    """What a service said. Raises ValueError."""
+    return _replies.decode(text)
 
 
 # --- the asking end ---------------------------------------------------------------------------------------
@@ -278,5 +289,5 @@ def _hear(socket: sockets.Socket, silence_s: float) -> Reply:
         if socket.poll(max(1, round(left_s * 1000))):
             frames = sockets.receive_now(socket)
             if frames is not None and len(frames) == 2 and frames[0] == PROTOCOL:
-                return _replies.decode(frames[1])
+                return parse_reply(frames[1])
     raise Unanswered(f"nothing was heard for {silence_s:g} s")
