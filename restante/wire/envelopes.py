@@ -423,7 +423,10 @@ class Error(Envelope, frozen=True, omit_defaults=True, kw_only=True, tag="error"
     code: Annotated[str, Meta(max_length=64, description="One of the table of codes.")]
     text: Text = ""
     retry_after_ms: Annotated[Count | None, Meta(description="When it may succeed; absent: not by waiting.")] = None
-    expected: Annotated[Count | None, Meta(description="With `gap`: the number that the stream expects.")] = None
+    expected: Annotated[
+        Annotated[int, Meta(ge=0, le=2**53)] | None,  # one more than the last number that a stream can have
+        Meta(description="With `gap`: the number that the stream expects."),
+    ] = None
     fatal: Annotated[bool, Meta(description="The session is over.")] = False
 
 

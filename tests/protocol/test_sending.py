@@ -274,6 +274,11 @@ class TestStreams:
         assert got.expected == 6
         assert inbox(bob) == [message(5).id]
 
+    def test_the_last_number_that_a_stream_can_have_is_taken_and_what_follows_can_be_said(self, bob: Client) -> None:
+        """[N2]: found by the fuzzer, when the answer was no envelope."""
+        send(bob, 2**53 - 1)
+        assert refused(send(bob, 2**53 - 1), "gap").expected == 2**53
+
     def test_only_a_gap_says_what_is_expected(self, bob: Client) -> None:
         """[N2]"""
         assert refused(send(bob, 1, body=b""), "bad_request").expected is None
