@@ -12,7 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import apsw
 
@@ -71,9 +71,22 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         connection.pragma("journal_mode", "wal")
         if version < len(MIGRATIONS):
             _migrate(connection, version)
+        copy_home(connection, "PASSIVE")
     found = connection.execute("PRAGMA quick_check(1)").get
     if found != "ok":
         raise damaged(path, str(found))
+
+
+def copy_home(connection: apsw.Connection, how: Literal["PASSIVE", "FULL"]) -> bool:
+    """Copy what the log holds into the file, synced; False if another worker's copying, or reading, is in the way.
+
+    A sync may have failed: in this process, or in the last one before all had ended. The kernel then calls the pages
+    clean that it could not write: they are read as if they were on disk, and no later sync brings them there. What is
+    appended to the log behind them would be lost with them when the power goes. PASSIVE waits for nobody: at a start
+    whoever is in the way has done it at its own.
+    """
+    ((busy, held, copied),) = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+    return not busy and held == copied
 
 
 def damaged(path: Path, what: str) -> SetupError:

@@ -60,6 +60,8 @@ class SqliteAccounts:
         """
         self._tokens_max = tokens_max
         self._writing, self._reading, self._touching = threading.Lock(), threading.Lock(), threading.Lock()
+        self._doubtful = False
+        """The log may hold what is read, and is not on disk; see `schema.copy_home`."""
         try:
             _make_file(path)
             self._writer = _connect(path, busy_ms, vfs)
@@ -80,7 +82,8 @@ class SqliteAccounts:
     def close(self) -> None:
         """Close the file. No method may be running."""
         for connection in (self._toucher, self._reader, self._writer):
-            connection.close()
+            with contextlib.suppress(apsw.Error):  # what can't be copied home now is in the log
+                connection.close()
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -162,13 +165,24 @@ class SqliteAccounts:
         """One transaction: committed, and synced, when the block ends; rolled back if it raises."""
         db = self._writer
         with self._writing, _explained():
+            if self._doubtful:
+                self._settle()
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
                 db.execute("COMMIT")
+            except apsw.IOError:
+                self._doubtful = True
+                raise
             finally:
                 if db.in_transaction:  # what raised may have rolled it back already, as a full disk does
                     db.execute("ROLLBACK")
+
+    def _settle(self) -> None:
+        """After an error: copy what the log holds into the file, as at a start, before anything is appended to it."""
+        if not schema.copy_home(self._writer, "FULL"):
+            raise apsw.BusyError("the log can't be copied home yet")
+        self._doubtful = False
 
     def _touch(self, token: int, now_us: int) -> None:
         """Note that the token was used, unless that means to wait, or fails: it is then noted at the next use."""

@@ -114,6 +114,7 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
     try:
         _configure(db)
         _migrate(db, path)
+        _copy_home(db)
     except apsw.Error as error:
         db.close()
         raise _unusable(path, error) from error
@@ -156,6 +157,16 @@ def _migrate(db: apsw.Connection, path: Path) -> None:
     if version < len(MIGRATIONS):
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {len(MIGRATIONS)}")
     db.execute("COMMIT")
+
+
+def _copy_home(db: apsw.Connection) -> None:
+    """Copy what the log holds into the file, synced, and begin the log anew.
+
+    The store before this one may have ended because a sync failed. The kernel then calls the pages clean that it
+    could not write: they are read as if they were on disk, and no later sync brings them there. What stood behind
+    them would be lost with them when the power goes, so nothing is appended to a log that was found.
+    """
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _unusable(path: Path, error: Exception) -> Unusable:

@@ -62,10 +62,13 @@ class EndOne(Struct, frozen=True):
         return accounts.end_token(key(self.op), self.account, self.token, now_us)
 
 
+Request = Register | Make | EndOne
+
+
 class What(Struct, frozen=True):
     """A call, and its answer. Without a request it is a start."""
 
-    request: Register | Make | EndOne | None = None
+    request: Request | None = None
     now_us: int = 0
     done: Operation | None = None
 
@@ -99,37 +102,44 @@ class Workload:
 
     def run(self, calls: int) -> None:
         """Begin, and make at least so many calls."""
-        accounts = self._begin()
+        self._begin()
         while len(self.calls) < calls:
             if self._dice.random() < 0.04:
-                _end(accounts, killed=self._dice.random() < 0.5)
-                accounts = self._begin()
+                end(self.accounts, killed=self._dice.random() < 0.5)
+                self._begin()
             elif self._dice.random() < 0.3 and self._secrets:
-                accounts.use_token(hashed(self._dice.choice(self._secrets)), self._now_us + 2 * MINUTE)
+                self.accounts.use_token(hashed(self._dice.choice(self._secrets)), self._now_us + 2 * MINUTE)
             else:
-                self._change(accounts)
-        accounts.close()
+                self._change()
+        self.accounts.close()
 
-    def _begin(self) -> SqliteAccounts:
-        begun = len(self._disk.log)
-        accounts = SqliteAccounts(self._path, tokens_max=TOKENS_MAX, vfs=self._disk.name)
-        for db in (accounts._writer, accounts._reader, accounts._toucher):
+    def start(self) -> None:
+        """Open the database."""
+        self.accounts = SqliteAccounts(self._path, tokens_max=TOKENS_MAX, vfs=self._disk.name)
+        for db in (self.accounts._writer, self.accounts._reader, self.accounts._toucher):
             db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        accounts._writer.pragma("synchronous", self._synchronous)
-        self.calls.append(Call(What(), begun, len(self._disk.log), rows(accounts._reader)))
-        return accounts
+        self.accounts._writer.pragma("synchronous", self._synchronous)
 
-    def _change(self, accounts: SqliteAccounts) -> None:
+    def ask(self, request: Request) -> Operation | None:
+        """Ask for a change."""
+        return request.do(self.accounts, self._now_us)
+
+    def _begin(self) -> None:
+        begun = len(self._disk.log)
+        self.start()
+        self.calls.append(Call(What(), begun, len(self._disk.log), rows(self.accounts._reader)))
+
+    def _change(self) -> None:
         self._op += 1
         self._now_us += self._dice.randint(1, MINUTE)
-        request = self._request(accounts)
+        request = self._request()
         begun = len(self._disk.log)
-        done = request.do(accounts, self._now_us)
-        call = Call(What(request, self._now_us, done), begun, len(self._disk.log), rows(accounts._reader))
+        done = self.ask(request)
+        call = Call(What(request, self._now_us, done), begun, len(self._disk.log), rows(self.accounts._reader))
         self.calls.append(call)
 
-    def _request(self, accounts: SqliteAccounts) -> Register | Make | EndOne:
-        dice, op = self._dice, self._op
+    def _request(self) -> Request:
+        accounts, dice, op = self.accounts, self._dice, self._op
         found = accounts.find([dice.choice(NAMES)])
         if not found or dice.random() < 0.1:
             return Register(op, dice.choice(NAMES))
@@ -151,7 +161,7 @@ class Workload:
         return Make(op, grant)
 
 
-def _end(accounts: SqliteAccounts, *, killed: bool) -> None:
+def end(accounts: SqliteAccounts, *, killed: bool) -> None:
     """Close; if killed, then as the end of the process would: nothing is copied home, and the log stays."""
     for db in (accounts._toucher, accounts._reader, accounts._writer):
         db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(killed))
@@ -187,7 +197,7 @@ def check(run: Run[What], cut: Cut[What], folder: Path) -> None:
         for problem in problems(accounts._reader):
             raise blame(run, cut, problem)
     finally:
-        _end(accounts, killed=True)
+        end(accounts, killed=True)
 
 
 def _check_tokens(run: Run[What], cut: Cut[What], accounts: SqliteAccounts) -> None:
@@ -208,13 +218,14 @@ def _check_again(run: Run[What], cut: Cut[What], accounts: SqliteAccounts) -> No
         if request is None or wanted is None:
             continue
         found = request.do(accounts, call.what.now_us)
-        if found is None or _told(found) != _told(wanted):
+        if found is None or told(found) != told(wanted):
             raise blame(run, cut, f"asked again, and told otherwise: {found}, was {wanted}")
         if call is cut.under_way and (what := differences(rows(accounts._reader), [call.rows])):
             raise blame(run, cut, f"asked again, and not as if asked once: {what}")
 
 
-def _told(done: Operation) -> Operation:
+def told(done: Operation) -> Operation:
+    """What was done, whether now or before."""
     return msgspec.structs.replace(done, again=False)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 from msgspec import Struct
@@ -26,6 +26,9 @@ SENDERS: Final = (1, 2, 3)
 
 CHECKPOINT_PAGES: Final = 40
 """So few that a short run copies the log home, and begins it anew, several times."""
+
+
+T = TypeVar("T")
 
 
 class What(Struct, frozen=True):
@@ -72,48 +75,56 @@ class Workload:
 
     def run(self, calls: int) -> None:
         """Begin, and make at least so many calls."""
-        journal = self._begin()
+        self._begin()
         while len(self.calls) < calls:
             if self._dice.random() < 0.06:
-                journal = self._begin_again(journal)
+                self._begin_again()
             else:
-                self._commit(journal)
-        journal.close()
+                self._commit()
+        self.journal.close()
 
-    def _begin(self) -> SqliteJournal:
-        begun = len(self._disk.log)
-        journal = SqliteJournal(self._path, vfs=self._disk.name)
-        db = journal._db
+    def start(self) -> None:
+        """Open the database, and count a start."""
+        self.journal = SqliteJournal(self._path, vfs=self._disk.name)
+        db = self.journal._db
         db.pragma("synchronous", self._synchronous)
         db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        journal.start()
-        self._note(journal, begun, What("start"))
-        begun = len(self._disk.log)
-        journal.open(self._dice.choice(("one", "two")), self._dice.randbytes(16))
-        self._note(journal, begun, What("open"))
-        self._commit(journal)  # a start without a commit is a suspicious one
-        return journal
+        self.journal.start()
 
-    def _begin_again(self, journal: SqliteJournal) -> SqliteJournal:
+    def ask(self, what: Callable[[SqliteJournal], T]) -> T:
+        """Ask something of the journal."""
+        return what(self.journal)
+
+    def _begin(self) -> None:
+        begun = len(self._disk.log)
+        self.start()
+        self._note(begun, What("start"))
+        begun = len(self._disk.log)
+        name, nonce = self._dice.choice(("one", "two")), self._dice.randbytes(16)
+        self.ask(lambda journal: journal.open(name, nonce))
+        self._note(begun, What("open"))
+        self._commit()  # a start without a commit is a suspicious one
+
+    def _begin_again(self) -> None:
         """End in order, or as if killed."""
         if self._dice.random() < 0.5:
             begun, last = len(self._disk.log), self.calls[-1].rows
-            journal.close()
+            self.journal.close()
             self.calls.append(Call(What("close"), begun, len(self._disk.log), last))
         else:
-            kill(journal._db)
-        return self._begin()
+            kill(self.journal._db)
+        self._begin()
 
-    def _commit(self, journal: SqliteJournal) -> None:
+    def _commit(self) -> None:
         self._now_us += self._dice.randint(1, 1_000_000)
         writes = [self._write() for _ in range(self._dice.randint(1, 3))]
         begun = len(self._disk.log)
-        written = journal.commit(writes, self._now_us)
+        written = self.ask(lambda journal: journal.commit(writes, self._now_us))
         self._high = written[-1].high
-        self._note(journal, begun, What("commit", writes, self._now_us, written))
+        self._note(begun, What("commit", writes, self._now_us, written))
 
-    def _note(self, journal: SqliteJournal, begun: int, what: What) -> None:
-        self.calls.append(Call(what, begun, len(self._disk.log), rows(journal._db)))
+    def _note(self, begun: int, what: What) -> None:
+        self.calls.append(Call(what, begun, len(self._disk.log), rows(self.journal._db)))
 
     def _write(self) -> Write:
         return write(*(self._command() for _ in range(self._dice.randint(1, 3))), body=self._dice.randbytes(60))
