@@ -12,7 +12,7 @@ from msgspec import inspect as kinds
 from restante.wire import limits
 from tests.protocol.vectors import SCHEMAS
 
-_POWERS = {2**53 - 1: "2^53−1", 2**62: "2^62"}
+_POWERS = {2**53 - 1: "2^53−1", 2**53: "2^53", 2**62: "2^62"}
 
 
 class Row(NamedTuple):
