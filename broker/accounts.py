@@ -170,7 +170,8 @@ class Accounts:
             if getattr(outcome, "code", "") != "wrong_credentials":
                 self._logins.give_back(session.name)
             if isinstance(outcome, auth_link.TokenMade):
-                self.end_tokens(outcome.ended, now, actions, asker=session)
+                older = self._sessions.on_older_tokens(outcome.account, outcome.token_id)
+                self.end_tokens([*outcome.ended, *older], now, actions, asker=session)
                 if outcome.token_id in self._ended:  # by a change that came after this one, and was answered before it
                     refuse(session, request.id, "bad_token", "the password was changed again", actions)
                 else:

@@ -152,6 +152,12 @@ class Sessions:
         """Those that are logged in on one of these tokens."""
         return [session for session in self._by_id.values() if session.token_id in token_ids]
 
+    def on_older_tokens(self, account: int, token_id: int) -> list[int]:
+        """The account's tokens in use that were made before this one: token numbers grow. A change of password leaves
+        none of them, also those which another worker had ended already and whose end is not heard of yet.
+        """
+        return [s.token_id for s in self._by_id.values() if s.account == account and 0 < s.token_id < token_id]
+
 
 def answer(session: Session, envelope: ToClient, actions: list[Action], body: bytes = b"") -> None:
     """Give a request its one answer. A session that is over has nobody to give it to."""

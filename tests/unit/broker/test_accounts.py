@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from broker.accounts import CHECKED_AT_ONCE
 from broker.events import Reply
@@ -254,6 +255,22 @@ class TestTokensEnd:
         assert token_of(asker) != old
         assert (asker.known, other.known, bystander.known) == (True, False, True)
         world.assert_at_rest()
+
+    def test_a_new_password_ends_the_sessions_of_tokens_whose_end_is_not_heard_of_yet(self) -> None:
+        """Their logout was done by another worker, so the change finds no such token; its answer is on its way."""
+        world = World.ready()
+        leaving, asker = world.log_in("ann"), world.log_in("ann")
+        logout = leaving.say(Logout(id=leaving.next_id(), op=an_id(1)))
+        passwd = asker.say(Passwd(id=asker.next_id(), op=OP, old="right", new="new"))
+        done, changed = world.auth.workers[b"worker-1"].take()
+        ended, made = world.auth.outcome(done.question), world.auth.outcome(changed.question)
+        assert isinstance(made, auth_link.TokenMade)
+        world.auth.tell(changed, replace(made, ended=[]))
+        assert not leaving.known
+        asker.answer_to(passwd, LoggedIn)
+        world.auth.tell(done, ended)
+        assert asker.known
+        assert leaving.waits_for(logout)
 
     def test_wrong_old_passwords_are_counted_as_logins_are(self) -> None:
         world = World.ready()
