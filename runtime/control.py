@@ -278,7 +278,7 @@ def _knock(endpoint: str) -> None:
             knock.settimeout(SILENCE_S)
             knock.connect(path)
         except PermissionError as error:
-            raise SetupError(f"{path} belongs to another user. Run the command as the server's user.") from error
+            raise Unanswered(f"{path} belongs to another user: run the command as the server's") from error
         except OSError as error:
             raise Unanswered(f"nobody listens at {path}") from error
 
