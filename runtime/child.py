@@ -19,6 +19,8 @@ import msgspec
 LAST_LINES_MAX = 20
 #: Bytes of a line of stderr, or of a note, before it is taken as it is.
 LINE_BYTES_MAX = 16_384
+#: Exit codes that say: not as it is configured (``runtime.settings``). One that never got ready is not started again.
+CANT_START = frozenset({2, 78})
 #: Reads of 64 KiB that take in all of a dead child's pipe (64 KiB, at most 1 MiB on Linux).
 PIPE_READS_MAX = 16
 

@@ -34,6 +34,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import zmq
 
+from runtime.logging import get_logger
 from runtime.pulse import Pulse
 
 E = TypeVar("E")
@@ -125,6 +126,7 @@ class Loop(Generic[E, A]):
             self._poller.register(lifeline, zmq.POLLIN)
         self._signals = 0
         self._stop_wanted = False
+        self._stop_why = "it was asked to"
         self._stop_at: float | None = None  # when the grace is over; None until stopping
         self._ended = False
         self._finished = False  # ended by end(), not by force
@@ -172,6 +174,8 @@ class Loop(Generic[E, A]):
         with _Signals(self._on_signal, self._wake_writer):
             while not self._ended:
                 self.turn()
+        if self._stop_at is not None:
+            get_logger().info("stopped", finished=self._finished)
         return self._finished
 
     def close(self) -> None:
@@ -302,16 +306,18 @@ class Loop(Generic[E, A]):
             elif descriptor == self._lifeline and not os.read(descriptor, 4096):
                 self._poller.unregister(descriptor)
                 self._lifeline = None
-                self._stop_wanted = True
+                self._stop_wanted, self._stop_why = True, "lifeline ended"
 
     def _begin_stop(self) -> None:
         self._stop_wanted = False
         if self._stop_at is None:
             self._stop_at = self._clock() + self._grace_s
+            get_logger().info("stopping", why=self._stop_why)
             self._step(self._stop)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
+        self._stop_why = signal.Signals(number).name
         if self._signals > 1:
             self._ended = True
         self._stop_wanted = True

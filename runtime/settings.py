@@ -28,6 +28,10 @@ import msgspec
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+#: The exit code of a service that can't start as it is configured (sysexits.h, EX_CONFIG): to start it again changes
+#: nothing. A wrong command line is 2, as argparse has it.
+CANT_START = 78
+
 
 def load(cls: type[S], prog: str, argv: Sequence[str], env: Mapping[str, str]) -> S:
     """Return the settings of ``prog`` as a ``cls``.
@@ -144,6 +148,6 @@ def _hook(kind: type, value: Any) -> Any:
 
 
 def fail(prog: str, error: Exception) -> int:
-    """Print why ``prog`` can't start, for ``sys.exit(fail(…))`` on a SetupError; return 1."""
+    """Print why ``prog`` can't start, for ``sys.exit(fail(…))`` on a SetupError; return ``CANT_START``."""
     sys.stderr.write(f"{prog}: {error}\n")
-    return 1
+    return CANT_START

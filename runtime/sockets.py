@@ -87,6 +87,8 @@ class Routed(msgspec.Struct, gc=False):
     address: str
     frames: list[bytes]
     dropped: int = 0
+    descriptor: int = -1
+    """The connection's, when the envelope came; -1 without CURVE."""
 
 
 def make_context(*, io_threads: int = 1) -> zmq.Context[Socket]:
@@ -214,7 +216,8 @@ def bind(socket: Socket, endpoint: str, server: Server | None = None) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise SetupError(f"Can't listen on {endpoint}: {error.strerror}. Give another address or port.") from error
+        reason = zmq.strerror(error.errno or 0)  # the exception's own text says the address once more
+        raise SetupError(f"Can't listen on {endpoint}: {reason}. Give another address or port.") from error
     return last_endpoint(socket)
 
 
@@ -233,7 +236,8 @@ def connect(socket: Socket, endpoint: str, client: Client | None = None) -> None
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
-        raise SetupError(f"{endpoint!r} is not an address to connect to: {error.strerror}.") from error
+        reason = zmq.strerror(error.errno or 0)
+        raise SetupError(f"{endpoint!r} is not an address to connect to: {reason}.") from error
 
 
 def last_endpoint(socket: Socket) -> str:
@@ -287,21 +291,21 @@ def receive_routed(socket: Socket, *, curve: bool = True, frames_max: int = FRAM
         head = socket.recv(zmq.DONTWAIT, copy=False)
     except zmq.Again:
         return None
-    user_id, address = _peer(head) if curve else ("", "")
+    user_id, address, descriptor = _peer(head) if curve else ("", "", -1)
     frames: list[bytes] = []
     dropped = _receive_rest(socket, frames, frames_max) if head.more else 0
-    return Routed(head.bytes, user_id, address, frames, dropped)
+    return Routed(head.bytes, user_id, address, frames, dropped, descriptor)
 
 
 _MORE = zmq.DONTWAIT | zmq.SNDMORE
 _CANT_SEND = frozenset({zmq.EAGAIN, zmq.EHOSTUNREACH})
 
 
-def _peer(frame: zmq.Frame) -> tuple[str, str]:
+def _peer(frame: zmq.Frame) -> tuple[str, str, int]:
     try:
-        return str(frame.get("User-Id")), str(frame.get("Peer-Address"))
+        return str(frame.get("User-Id")), str(frame.get("Peer-Address")), int(frame.get(zmq.SRCFD))
     except zmq.ZMQError:  # no such property: the connection came in without ZAP
-        return "", ""
+        return "", "", -1
 
 
 def _receive_rest(socket: Socket, frames: list[bytes], frames_max: int) -> int:

@@ -1,14 +1,12 @@
 """The embedded server's parent: it starts the services as child processes and keeps them running.
 
-* The lock on the data directory is an open file that every child inherits: it lasts while one of them
-lives, so a
+* The lock on the data directory is an open file that every child inherits: it lasts while one of them lives, so a
   second ``chat serve`` can't write beside the first one's remains (RULES 23).
-* Every child holds the read end of one pipe, its lifeline. When this process is gone, even by SIGKILL, they
-stop. * What dies is started again, after a wait that doubles; what can't be kept running ends everything,
-non-zero, with its
-  last words.
-* SIGTERM, SIGINT and SIGHUP stop the children in the reverse order of their start, each with a deadline. A
-second
+* Every child holds the read end of one pipe, its lifeline. When this process is gone, even by SIGKILL, they stop.
+* What dies is started again, after a wait that doubles; what can't be kept running ends everything, non-zero, with its
+  last words. One that says that it can't start as it is configured ends everything at once, if it never ran before (a
+  restarted broker may have to wait until its port is free).
+* SIGTERM, SIGINT and SIGHUP stop the children in the reverse order of their start, each with a deadline. A second
   signal kills what is left.
 """
 
@@ -27,8 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runtime.child import Child, ChildSpec, Policy
-from runtime.errors import SetupError
+from runtime.child import CANT_START, Child, ChildSpec, Policy
+from runtime.errors import SetupError, cant_use
 from runtime.logging import get_logger
 
 __all__ = ["ChildSpec", "Policy", "Supervisor", "take_lock"]
@@ -51,7 +49,7 @@ def take_lock(path: Path, *, wait_s: float = LOCK_WAIT_S) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SetupError(f"Can't use {path.parent}: {error.strerror}. Make it writable for this user.") from error
+        raise cant_use(path.parent, error) from error
     deadline = time.monotonic() + wait_s
     while not _try_lock(descriptor):
         if time.monotonic() >= deadline:
@@ -96,6 +94,9 @@ class Supervisor:
         self._stopping: list[Child] | None = None  # those still to be stopped, the next one last
         self._kill_at = 0.0
         self._exit_code = 0
+        self._why = ""  # what it stops for
+        self.unable = ""
+        """The child that couldn't start as it is configured, if that ended it: its stderr has said why."""
         self._log = get_logger()
 
     def run(self) -> int:
@@ -108,10 +109,12 @@ class Supervisor:
             while not self._done():
                 self._turn()
         self._close()
+        self._log.info("stopped", exit_code=self._exit_code)
         return self._exit_code
 
-    def stop(self) -> None:
+    def stop(self, why: str = "it was asked to") -> None:
         """Stop, as a signal does. May be called from ``on_note`` or from another thread."""
+        self._why = self._why or why
         self._signals = max(self._signals, 1)
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"\0")
@@ -180,8 +183,14 @@ class Supervisor:
         for descriptor in child.pipes():
             if descriptor in self._selector.get_map():
                 self._selector.unregister(descriptor)
-        if self._stopping is None:
-            self._plan_restart(child, _how(child.process.returncode))
+        status = child.process.returncode
+        if self._stopping is not None:
+            self._log.info("service stopped", child=child.spec.name, how=_how(status))
+        elif status in CANT_START and not child.was_ready_ever:
+            self._exit_code, self.unable = 1, child.spec.name
+            self.stop(f"the {child.spec.name} can't start as it is configured")
+        else:
+            self._plan_restart(child, _how(status))
         child.close()
 
     def _plan_restart(self, child: Child, how: str) -> None:
@@ -195,7 +204,7 @@ class Supervisor:
 
     def _give_up(self, child: Child, how: str) -> None:
         self._exit_code = 1
-        self.stop()
+        self.stop(f"the {child.spec.name} can't be kept running")
         words = "\n".join(f"  {line}" for line in child.last_lines) or "  (nothing)"
         _pass_on(f"{child.spec.name} can't be kept running ({how}). Its last words:\n{words}\n".encode())
 
@@ -204,6 +213,7 @@ class Supervisor:
     def _begin_stop(self) -> None:
         for child in self._children:
             child.start_at = None
+        self._log.info("stopping", why=self._why)
         self._stopping = list(self._children)
         self._stop_next()
 
@@ -220,6 +230,8 @@ class Supervisor:
 
     def _stop_next(self) -> None:
         if self._stopping:
+            if self._stopping[-1].process is not None:
+                self._log.info("stopping a service", child=self._stopping[-1].spec.name, with_signal="SIGTERM")
             self._stopping[-1].signal(signal.SIGTERM)
             self._kill_at = time.monotonic() + self._policy.stop_s
 
@@ -252,8 +264,9 @@ class Supervisor:
         stack.callback(signal.signal, signal.SIGCHLD, signal.signal(signal.SIGCHLD, lambda _n, _f: None))
         return stack
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
+        self._why = self._why or signal.Signals(number).name
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from runtime import settings as runtime_settings
 from runtime.errors import SetupError
-from runtime.logging import configure, get_logger
+from runtime.logging import configure
 from store_worker.journal import JournalError
 from store_worker.service import running
 from store_worker.settings import Settings
@@ -37,7 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SetupError, JournalError) as error:
         return runtime_settings.fail(PROG, error)
     journal.close()
-    get_logger().info("stopped")
     return 0 if finished else 1
 
 

@@ -8,6 +8,7 @@ The first line on stdout is the address, and comes when broker, authentication a
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import shutil
@@ -27,7 +28,7 @@ from restante.files import write_private
 from restante.wire.address import Address, parse_address
 from restante.wire.limits import PORT_DEFAULT
 from runtime import keys, logging
-from runtime.errors import SetupError
+from runtime.errors import SetupError, cant_use
 from runtime.ipc import DIRECTORY_BYTES_MAX, private_ipc_dir
 from runtime.supervisor import ChildSpec, Supervisor, take_lock
 
@@ -74,6 +75,32 @@ def place_of(text: str, *, port: int) -> Place:
     if host == "localhost":
         host = "127.0.0.1"  # libzmq binds numbers, not names
     return Place(host=host or "*", port=int(digits))
+
+
+def check_place(place: Place) -> None:
+    """See that one could listen there, before anything is made or started. Raises SetupError.
+
+    Names of interfaces (`eth0`), which only libzmq knows, are left to the broker.
+    """
+    host = "0.0.0.0" if place.host == "*" else place.host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        return
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker does
+        try:
+            probe.bind((host, place.port))
+        except OSError as error:
+            advice = _LISTEN_ADVICE.get(error.errno or 0, "Give another place with --listen HOST:PORT.")
+            raise SetupError(f"Can't listen on {place}: {os.strerror(error.errno or 0)}. {advice}") from None
+
+
+_LISTEN_ADVICE: Final = {
+    errno.EADDRINUSE: "Stop what has this port, or give another with --listen HOST:PORT; port 0 takes a free one.",
+    errno.EADDRNOTAVAIL: "Give an address of this machine with --listen; 0.0.0.0 is all that it has.",
+    errno.EACCES: "Give a port from 1024 on with --listen HOST:PORT: those below are for root.",
+}
 
 
 @click.command(
@@ -159,19 +186,33 @@ class Server:
         self._announced: Announced | None = None
 
     def run(self) -> int:
-        """Serve until stopped; the exit code. Raises SetupError, OSError if it can't begin."""
-        lock = take_lock(self._data / datadir.LOCK, wait_s=LOCK_WAIT_S)
-        if (self._data / datadir.RESTORING).exists():
-            raise SetupError(f"A restore into {self._data} did not end. Repeat it: chat admin restore --force …")
-        keys.make_all(self._data / "keys")
-        for name in datadir.SERVICES:
-            (self._data / name).mkdir(mode=0o700, exist_ok=True)
+        """Serve until stopped; the exit code. Raises SetupError if it can't begin."""
+        lock = self._prepare()
         with _sockets(self._data) as run:
             supervisor = Supervisor(self._children(run), lock, on_note=self._on_note, args_for=self._args_for)
             try:
-                return supervisor.run()
+                status = supervisor.run()
             finally:
                 self._withdraw()
+        if supervisor.unable:
+            raise SetupError(f"The {supervisor.unable} could not start, for the reason that it gives above.")
+        return status
+
+    def _prepare(self) -> int:
+        """Take the data directory, and make what is not there; its lock. Raises SetupError, and then made little."""
+        if not self._data.exists():  # else a predecessor may be ending, which the lock waits for
+            check_place(self._place)
+        lock = take_lock(self._data / datadir.LOCK, wait_s=LOCK_WAIT_S)
+        check_place(self._place)
+        if (self._data / datadir.RESTORING).exists():
+            raise SetupError(f"A restore into {self._data} did not end. Repeat it: chat admin restore --force …")
+        try:
+            keys.make_all(self._data / "keys")
+            for name in datadir.SERVICES:
+                (self._data / name).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise cant_use(self._data, error) from error
+        return lock
 
     def _children(self, run: Path) -> list[ChildSpec]:
         def spec(name: str, module: str, **settings: object) -> ChildSpec:

@@ -1,11 +1,14 @@
 """`chat serve`: what it makes of its arguments. That it serves is a matter for tests with real processes."""
 
+import socket
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 
 from client_cli.commands import serve
+from client_cli.main import cli
 from client_cli.options import Options
 from restante.local import find_local
 from restante.wire.address import Announcement, parse_address
@@ -141,9 +144,6 @@ def test_where_the_datas_path_is_too_long_sockets_lie_in_a_short_one_which_is_re
 
 
 def test_a_data_directory_in_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from client_cli.main import cli
     from runtime.supervisor import take_lock
 
     monkeypatch.setattr(serve, "LOCK_WAIT_S", 0.0)
@@ -155,13 +155,47 @@ def test_a_data_directory_in_use_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert lock
 
 
-def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    from click.testing import CliRunner
+def serving(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["serve", *arguments], prog_name="chat")
 
-    from client_cli.main import cli
 
+def test_a_data_directory_that_cannot_be_made_is_told_with_what_helps(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = CliRunner().invoke(cli, ["serve", "--data", str(tmp_path / "file" / "data")], prog_name="chat")
+    for data in (tmp_path / "file", tmp_path / "file" / "data"):
+        result = serving("--data", str(data), "--listen", "127.0.0.1:0")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith(f"chat: Can't use {data}: Not a directory")
+        assert "Give the path of a directory" in result.stderr
+        assert "writ" not in result.stderr, "rights are not what is missing"
+
+
+def test_a_port_in_use_is_told_once_and_nothing_is_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = serving("--data", str(tmp_path / "data"), "--listen", place)
     assert result.exit_code == 1
-    assert result.stdout == ""
-    assert str(tmp_path / "file") in result.stderr
+    assert result.stderr.count(place) == 1
+    assert "in use" in result.stderr
+    assert "--listen" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("place", "advice"), [("192.0.2.1:5570", "0.0.0.0"), ("[2001:db8::1]:5570", "0.0.0.0")])
+def test_an_address_that_is_not_ours_is_told(tmp_path: Path, place: str, advice: str) -> None:
+    result = serving("--data", str(tmp_path / "data"), "--listen", place)
+    assert result.exit_code == 1
+    assert f"Can't listen on {place}: " in result.stderr
+    assert advice in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_service_that_cannot_start_is_named_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.supervisor.Supervisor.run", lambda self: setattr(self, "unable", "store") or 1)
+    result = serving("--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
+    assert result.exit_code == 1
+    assert "The store could not start, for the reason that it gives above." in result.stderr
+
+
+def test_a_place_of_an_interface_is_left_to_the_broker() -> None:
+    serve.check_place(serve.Place(host="eth0", port=5570))

@@ -1,5 +1,6 @@
 """The loop: order, fairness, deadlines, posting, stopping. Cores are recorders; sockets are real."""
 
+import json
 import os
 import signal
 import subprocess
@@ -288,7 +289,9 @@ def test_failures_that_answer_failures_without_end_are_a_bug_that_shows(
 
 PROGRAM = """
 import sys
+from runtime import logging
 from runtime.loop import Loop
+logging.configure("program", style="json")
 
 class Core:
     def handle(self, event, now):
@@ -304,13 +307,17 @@ sys.exit(0 if loop.run() else 3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_what_is_in_hand(number: signal.Signals) -> None:
+def test_a_signal_finishes_what_is_in_hand_and_the_log_says_which(number: signal.Signals) -> None:
     with python(PROGRAM, "obeys", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.wait(10) == 0
         assert process.stdout.read() == "stop\n"
+        stopping, stopped = map(json.loads, process.stderr.read().splitlines())
+        assert (stopping["event"], stopping["why"]) == ("stopping", number.name)
+        assert (stopped["event"], stopped["finished"]) == ("stopped", True)
 
 
 def test_a_second_signal_ends_at_once() -> None:

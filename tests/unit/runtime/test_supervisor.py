@@ -58,6 +58,17 @@ loop.run()
 """
 
 CRASHES = "import sys; print('first words', flush=True); sys.exit('the disk is made of cheese')"
+MISCONFIGURED = "import sys; print('child: the port is in use.', file=sys.stderr); sys.exit(78)"
+#: Gets ready once; whoever starts it again finds that it can't start.
+READY_ONCE = """
+import os, pathlib, sys
+mark = pathlib.Path(sys.argv[1])
+if mark.exists():
+    sys.exit(78)
+mark.touch()
+os.write(int(sys.argv[-1]), b'{"ready": true}\\n')
+sys.exit(1)
+"""
 STUBBORN = (
     "import os, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
     "os.write(int(sys.argv[-1]), b'{\"ready\": true}\\n');"
@@ -162,6 +173,28 @@ def test_a_crash_loop_ends_all_non_zero_with_its_last_words(tmp_path: Path, capf
     assert not any(is_alive(pid) for pid in pids)
 
 
+def test_one_that_cannot_start_as_it_is_configured_ends_all_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    patient = Policy(backoff_min_s=600.0)  # a restart would take longer than the test
+    with supervised(tmp_path / "lock", child("auth", code=MISCONFIGURED), child("store"), policy=patient) as running:
+        assert running.wait() == 1
+        assert running.supervisor.unable == "auth"
+    shown = capfd.readouterr().err
+    assert shown.count("the port is in use") == 1
+    assert "the auth can't start as it is configured" in shown
+
+
+def test_one_that_had_been_ready_is_tried_again_whatever_it_says(tmp_path: Path) -> None:
+    """A restarted broker may have to wait for its port."""
+    spec = child("broker", code=READY_ONCE)
+    spec = ChildSpec("broker", [*spec.argv, str(tmp_path / "mark")], env=spec.env)
+    with supervised(tmp_path / "lock", spec) as running:
+        assert running.wait() == 1
+        assert len(running.ready("broker")) == 1
+        assert running.supervisor.unable == "", "it was a crash loop in the end"
+
+
 def test_a_program_that_is_not_there_is_a_crash_loop_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with supervised(tmp_path / "lock", ChildSpec("auth", ["/nowhere/at/all"])) as running:
         assert running.wait() == 1
@@ -205,8 +238,10 @@ SERVE = """
 import json, os, sys
 from pathlib import Path
 from runtime.child import ChildSpec
+from runtime import logging
 from runtime.supervisor import Supervisor, take_lock
 
+logging.configure("supervisor", style="json")
 lock = take_lock(Path(sys.argv[1]))
 children = [
     ChildSpec(name, [sys.executable, "-P", "-c", sys.argv[2], "--name", name]) for name in ("store", "broker")
@@ -229,8 +264,19 @@ def serving(lock: Path, code: str = CHILD) -> Iterator[tuple[subprocess.Popen[st
 def test_a_signal_stops_everything_in_order(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path / "lock") as (process, pids):
         process.send_signal(number)
-        assert process.wait(DEADLINE_S) == 0
+        _, said = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0
         assert not any(is_alive(pid) for pid in pids.values())
+    told = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    ours = [(one["event"], one.get("why") or one.get("child")) for one in told if one["service"] == "supervisor"]
+    assert ours == [
+        ("stopping", number.name),
+        ("stopping a service", "broker"),
+        ("service stopped", "broker"),
+        ("stopping a service", "store"),
+        ("service stopped", "store"),
+        ("stopped", None),
+    ]
 
 
 def test_a_killed_supervisor_takes_its_children_along_and_the_lock_outlives_it_until_then(
