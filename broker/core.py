@@ -26,6 +26,7 @@ from broker.events import (
     Action,
     Announce,
     Arrived,
+    CutOff,
     Drained,
     Due,
     End,
@@ -54,8 +55,9 @@ from restante.wire.errors import CODES, RemoteProtocolError
 TICK_S = 0.5
 """How often time is looked at: half a beat, so that none is late by more."""
 
-LINGER_S = 5.0
-"""How long a wished stop waits for what is in hand; clients repeat what it cuts off."""
+LINGER_S = 2.0
+"""How long a wished stop waits for what is in hand: a commit takes milliseconds, and where the store stops too nothing
+comes any more. Clients repeat what it cuts off."""
 
 
 NO_SESSION = "this connection has not said hello, or was forgotten: connect anew"
@@ -127,7 +129,10 @@ class Broker:
         return actions
 
     def _handle_loss(
-        self, event: Unreachable | WorkerUnreachable | PushFailed | StopRequested, now: float, actions: list[Action]
+        self,
+        event: Unreachable | WorkerUnreachable | PushFailed | CutOff | StopRequested,
+        now: float,
+        actions: list[Action],
     ) -> None:
         """Somebody is out of reach, or the broker itself is to go."""
         match event:
@@ -137,6 +142,8 @@ class Broker:
                 self._pool.unreachable(routing_id, actions)
             case PushFailed():
                 self._link.push_failed(now)
+            case CutOff():
+                self.counters.count("cut_off")
             case StopRequested():
                 self._stop_at = now + LINGER_S
 

@@ -35,8 +35,8 @@ from runtime.supervisor import ChildSpec, Supervisor, take_lock
 if TYPE_CHECKING:
     from restante.local import Announced
 
-LOCK_WAIT_S: Final = 5.0
-"""The services of a killed predecessor see that it is gone, and end, within this."""
+LOCK_WAIT_S: Final = 15.0
+"""The services of a killed predecessor see that it is gone, and end, within this: the loop's grace, and some."""
 
 _SETUP: Final = exits.Advice(exits.REFUSED, "The server did not start; what is stored is untouched.", "")
 
