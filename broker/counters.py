@@ -20,7 +20,9 @@ stay bounded."""
 
 
 class Counters:
-    """Counts since the last report: `refused_CODE`, `violations`, `dropped`, `unreachable`, `expired`."""
+    """Counts since the last report: `refused_CODE`, `violations`, `dropped`, `unreachable`, `expired`,
+    `cut_off`.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

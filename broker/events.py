@@ -70,6 +70,10 @@ class PushFailed(Struct, frozen=True, gc=False):
     """The store's socket took no more."""
 
 
+class CutOff(Struct, frozen=True, gc=False):
+    """A connection was shut down: libzmq would have had to hold too much for it."""
+
+
 class Drained(Struct, frozen=True, gc=False):
     """Everything that had arrived has been handled: the moment to send one batch of it."""
 
@@ -83,8 +87,8 @@ class StopRequested(Struct, frozen=True, gc=False):
 
 
 Event = (
-    Arrived | Malformed | Unreachable | WorkerArrived | WorkerUnreachable | StoreArrived | PushFailed | Drained | Due
-    | StopRequested
+    Arrived | Malformed | Unreachable | WorkerArrived | WorkerUnreachable | StoreArrived | PushFailed | CutOff | Drained
+    | Due | StopRequested
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from broker.events import (
     Announce,
     Arrived,
     AskWorker,
+    CutOff,
     Drained,
     Due,
     End,
@@ -43,6 +44,7 @@ from restante.wire.address import Address
 from restante.wire.errors import RemoteProtocolError
 from runtime import keys, sockets
 from runtime.errors import SetupError
+from runtime.guard import Excess, Guard
 from runtime.lifeline import Notifier
 from runtime.logging import get_logger
 from runtime.loop import Loop
@@ -58,21 +60,24 @@ CLIENTS, AUTH_WORKERS, STORES = "clients", "auth-workers", "stores"
 class ClientInlet:
     """Clients' envelopes. `trusts` says whether a peer has logged in: a stranger's large header is not decoded."""
 
-    def __init__(self, socket: Socket, trusts: Callable[[Peer], bool]) -> None:
+    def __init__(self, socket: Socket, trusts: Callable[[Peer], bool], guard: Guard) -> None:
         self.socket = socket
         self._trusts = trusts
+        self._guard = guard
 
     def receive(self) -> Event | None:
         routed = sockets.receive_routed(self.socket)
         if routed is None:
             return None
+        frames = routed.frames
+        self._guard.took(routed.routing_id, routed.descriptor, sum(map(len, frames)), len(frames))
         peer = Peer(routed.routing_id, routed.user_id, routed.address)
-        size = codec.header_size(routed.frames)
+        size = codec.header_size(frames)
         if size > limits.GREETING_BYTES_MAX and not self._trusts(peer):
             text = f"the header has {size} bytes, the limit before a login is {limits.GREETING_BYTES_MAX}"
             return Malformed(peer, RemoteProtocolError("too_large", text))
         try:
-            envelope, body = codec.from_client.read(routed.frames)
+            envelope, body = codec.from_client.read(frames)
         except RemoteProtocolError as error:
             return Malformed(peer, error)
         return Arrived(peer, envelope, body)
@@ -132,12 +137,13 @@ class Service:
         self._bind(self._workers, settings.workers, AUTH_WORKERS)
         self._bind(self._confirms, settings.confirms, STORES)
         self.address = self._address()
+        self._guard = Guard(int(self.endpoint.rpartition(":")[2]), self._cut_off)
         self._reason = ""
         core = Broker(self._config())
         self._loop: Loop[Event, Action] = Loop(
             core,
             [
-                ClientInlet(self._clients, core.trusts),
+                ClientInlet(self._clients, core.trusts, self._guard),
                 WorkerInlet(self._workers, curve=settings.workers.startswith("tcp://")),
                 StoreInlet(self._confirms),
             ],
@@ -152,11 +158,13 @@ class Service:
     def run(self) -> str:
         """Serve until stopped. Returns why it had to end, "" after a wished stop."""
         self._log.info("listening", endpoint=self.endpoint, registration_open=self._settings.registration_open)
+        self._guard.start()
         finished = self._loop.run()
         return self._reason or ("" if finished else "it was stopped before it had finished")
 
     def close(self) -> None:
         """Free every socket, at once."""
+        self._guard.stop()
         self._loop.close()
         if self._push is not None:
             self._refusals.close()
@@ -169,8 +177,10 @@ class Service:
     def _perform(self, action: Action) -> Iterable[Event]:
         match action:
             case Reply(routing_id, envelope, body):
-                if not sockets.send_now(self._clients, [routing_id, *codec.client_frames(envelope, body)]):
+                frames = codec.client_frames(envelope, body)
+                if not sockets.send_now(self._clients, [routing_id, *frames]):
                     return (Unreachable(routing_id),)
+                self._guard.gave(routing_id, len(frames[1]) + len(body))
             case Push(envelope, parts):
                 frames = codec.store_frames(envelope, parts[0] if len(parts) == 1 else b"".join(parts))
                 if self._push is None or not sockets.send_now(self._push, frames):
@@ -189,6 +199,11 @@ class Service:
                 self._reason = reason
                 self._loop.end()
         return ()
+
+    def _cut_off(self, excess: Excess) -> None:
+        """Called by the guard, in its thread."""
+        self._log.warning("a connection was cut: too much waits", untaken=excess.untaken, unread=excess.unread)
+        self._loop.post(CutOff())
 
     def _open_link(self) -> None:
         """A new PUSH to the store: what the old one held must not reach it any more (RULES 6)."""

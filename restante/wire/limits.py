@@ -149,6 +149,17 @@ requests in flight and its subscriptions' credit), so that reaching it means tha
 RECEIVE_HWM: Final = 256
 """Envelopes of one client waiting for the broker: small, so that back-pressure reaches the client's own queue."""
 
+UNTAKEN_BYTES_MAX: Final = 64 << 20
+"""What libzmq may hold of one connection's envelopes, unfinished ones too; past it the connection is cut. libzmq bounds
+neither their frames nor, before the last has come, their number: one stranger filled a gigabyte in four seconds."""
+
+UNREAD_BYTES_MAX: Final = 64 << 20
+"""Answers and deliveries that a client's machine has not acknowledged; past it the connection is cut. Sixteen of the
+largest pages: SEND_HWM alone would let forty gigabytes wait for one who asks and never reads."""
+
+CONNECTIONS_BYTES_MAX: Final = 512 << 20
+"""Both, of all connections together; past it the largest is cut."""
+
 VIOLATIONS_MAX: Final = 8
 """Malformed envelopes before a peer is ignored: a bug shows itself in fewer, a fuzzer doesn't stop."""
 

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "V4": "the session",
     # What binds libzmq and whoever sets it up.
     "T4": "end to end: a plaintext client is refused",
+    "V5": "runtime's guard, and hostile clients end to end",
     "T6": "the codec's request_frames, and MAXMSGSIZE end to end",
 }
 """Requirements that the broker's core alone cannot show."""
