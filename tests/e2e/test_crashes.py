@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ def batch_file(folder: Path, run: str, count: int = MESSAGES) -> Path:
     lines = (json.dumps({"to": "bob", "body": f"{run} {n}", "once": f"{run}-{n}"}) for n in range(count))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+@contextlib.contextmanager
+def sending(server: Server, batch: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`chat send --batch` in a process of its own, which does not outlive the block."""
+    process = start_batch(server, batch)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def start_batch(server: Server, batch: Path) -> subprocess.Popen[bytes]:
@@ -71,16 +83,16 @@ def people(own_server: Server) -> Server:
 @pytest.mark.parametrize("service", ["broker", "auth", "store", "serve"])
 def test_a_batch_survives_the_death_of_each_service(people: Server, service: str) -> None:
     batch = batch_file(people.folder, service)
-    process = start_batch(people, batch)
-    for part in (1, 2, 3):
-        wait_for(lines_told(batch, part * MESSAGES // 10), f"{part * 10} % of the batch", wait_s=60)
-        assert process.poll() is None, "the batch was over before the kill: it shows nothing"
-        old = people.kill(service)
-        if service == "serve":
-            people.start()
-        else:
-            people.restarted(service, old)
-    assert process.wait(120) == 0, batch.with_suffix(".err").read_text(encoding="utf-8")
+    with sending(people, batch) as process:
+        for part in (1, 2, 3):
+            wait_for(lines_told(batch, part * MESSAGES // 10), f"{part * 10} % of the batch", wait_s=60)
+            assert process.poll() is None, "the batch was over before the kill: it shows nothing"
+            old = people.kill(service)
+            if service == "serve":
+                people.start()
+            else:
+                people.restarted(service, old)
+        assert process.wait(120) == 0, batch.with_suffix(".err").read_text(encoding="utf-8")
 
     seqs = accepted(batch)
     assert len(seqs) == MESSAGES
@@ -93,16 +105,16 @@ def test_a_batch_survives_the_death_of_each_service(people: Server, service: str
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_batch_killed_on_the_clients_side_and_run_again_doubles_nothing(people: Server, how: signal.Signals) -> None:
     batch = batch_file(people.folder, "twice")
-    first = start_batch(people, batch)
-    wait_for(lines_told(batch, MESSAGES // 4), "a quarter of the batch", wait_s=60)
-    first.send_signal(how)
-    code = first.wait(30)
+    with sending(people, batch) as first:
+        wait_for(lines_told(batch, MESSAGES // 4), "a quarter of the batch", wait_s=60)
+        first.send_signal(how)
+        code = first.wait(30)
     told = batch.with_suffix(".out").read_text(encoding="utf-8").split("\n")[:-1]
     assert len(told) < MESSAGES, "the batch was over before the kill: it shows nothing"
     assert code == (130 if how is signal.SIGINT else -signal.SIGKILL)
 
-    again = start_batch(people, batch)
-    assert again.wait(120) == 0, batch.with_suffix(".err").read_text(encoding="utf-8")
+    with sending(people, batch) as again:
+        assert again.wait(120) == 0, batch.with_suffix(".err").read_text(encoding="utf-8")
     seqs = accepted(batch)
     assert [json.loads(line)["seq"] for line in told] == seqs[: len(told)], "a retry got another answer"
     assert mailbox(people) == [(seq, f"twice {n}") for n, seq in enumerate(seqs)]
