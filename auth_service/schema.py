@@ -12,10 +12,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import apsw
 
+from runtime import wal
 from runtime.errors import SetupError
 
 MIGRATIONS: Final = (
@@ -60,7 +61,7 @@ APPLICATION_ID: Final = 0x52414343
 """`RACC` in a database's header: another program's file, or another service's, is not taken for ours."""
 
 
-def prepare(connection: apsw.Connection, path: Path) -> None:
+def prepare(connection: apsw.Connection, path: Path, vfs: str | None = None) -> None:
     """Bring the database up to date, and see that it is sound. `connection` has its busy timeout set.
 
     Raises SetupError for a database that is damaged, that is another program's, or that a newer version has migrated;
@@ -71,22 +72,23 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         connection.pragma("journal_mode", "wal")
         if version < len(MIGRATIONS):
             _migrate(connection, version)
-        copy_home(connection, "PASSIVE")
+        with contextlib.suppress(apsw.BusyError):  # whoever is in the way has seen to it at its own start
+            renew_log(connection, path, vfs)
     found = connection.execute("PRAGMA quick_check(1)").get
     if found != "ok":
         raise damaged(path, str(found))
 
 
-def copy_home(connection: apsw.Connection, how: Literal["PASSIVE", "FULL"]) -> bool:
-    """Copy what the log holds into the file, synced; False if another worker's copying, or reading, is in the way.
+def renew_log(connection: apsw.Connection, path: Path, vfs: str | None) -> None:
+    """See that all that is read is on disk, before anything is appended to it: a sync may have failed before.
 
-    A sync may have failed: in this process, or in the last one before all had ended. The kernel then calls the pages
-    clean that it could not write: they are read as if they were on disk, and no later sync brings them there. What is
-    appended to the log behind them would be lost with them when the power goes. PASSIVE waits for nobody: at a start
-    whoever is in the way has done it at its own.
+    Raises apsw.BusyError if another worker is changing something.
     """
-    ((busy, held, copied),) = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
-    return not busy and held == copied
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        wal.renew(path, vfs)
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def damaged(path: Path, what: str) -> SetupError:

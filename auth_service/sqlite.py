@@ -61,11 +61,12 @@ class SqliteAccounts:
         self._tokens_max = tokens_max
         self._writing, self._reading, self._touching = threading.Lock(), threading.Lock(), threading.Lock()
         self._doubtful = False
-        """The log may hold what is read, and is not on disk; see `schema.copy_home`."""
+        """What is read of the log may not be on disk, see `runtime.wal`."""
+        self._path, self._vfs = path, vfs
         try:
             _make_file(path)
             self._writer = _connect(path, busy_ms, vfs)
-            schema.prepare(self._writer, path)
+            schema.prepare(self._writer, path, vfs)
             self._reader = _connect(path, busy_ms, vfs)
             self._toucher = _connect(path, 0, vfs)
             self._toucher.pragma("synchronous", "normal")
@@ -166,7 +167,8 @@ class SqliteAccounts:
         db = self._writer
         with self._writing, _explained():
             if self._doubtful:
-                self._settle()
+                schema.renew_log(db, self._path, self._vfs)
+                self._doubtful = False
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -177,12 +179,6 @@ class SqliteAccounts:
             finally:
                 if db.in_transaction:  # what raised may have rolled it back already, as a full disk does
                     db.execute("ROLLBACK")
-
-    def _settle(self) -> None:
-        """After an error: copy what the log holds into the file, as at a start, before anything is appended to it."""
-        if not schema.copy_home(self._writer, "FULL"):
-            raise apsw.BusyError("the log can't be copied home yet")
-        self._doubtful = False
 
     def _touch(self, token: int, now_us: int) -> None:
         """Note that the token was used, unless that means to wait, or fails: it is then noted at the next use."""

@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 import apsw
 
+from runtime import wal
 from store_worker.journal import Unusable
 
 APPLICATION_ID: Final = 0x52535431
@@ -113,8 +114,7 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
         raise _unusable(path, error) from error
     try:
         _configure(db)
-        _migrate(db, path)
-        _copy_home(db)
+        _migrate(db, path, vfs)
     except apsw.Error as error:
         db.close()
         raise _unusable(path, error) from error
@@ -139,7 +139,7 @@ def _configure(db: apsw.Connection) -> None:
         db.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def _migrate(db: apsw.Connection, path: Path) -> None:
+def _migrate(db: apsw.Connection, path: Path, vfs: str | None) -> None:
     """Take the lock, and bring the database to the newest version. Nothing is written to what is not ours."""
     db.execute("BEGIN EXCLUSIVE")
     version, application = db.pragma("user_version"), db.pragma("application_id")
@@ -152,21 +152,12 @@ def _migrate(db: apsw.Connection, path: Path) -> None:
             f"{path} was written by a newer version of Restante (layout {version}, this one knows"
             f" {len(MIGRATIONS)}). Use that version, or a backup from before it.",
         )
+    wal.renew(path, vfs)  # the store before this one may have ended because a sync failed
     for step in MIGRATIONS[version:]:
         db.execute(step)
     if version < len(MIGRATIONS):
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {len(MIGRATIONS)}")
     db.execute("COMMIT")
-
-
-def _copy_home(db: apsw.Connection) -> None:
-    """Copy what the log holds into the file, synced, and begin the log anew.
-
-    The store before this one may have ended because a sync failed. The kernel then calls the pages clean that it
-    could not write: they are read as if they were on disk, and no later sync brings them there. What stood behind
-    them would be lost with them when the power goes, so nothing is appended to a log that was found.
-    """
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _unusable(path: Path, error: Exception) -> Unusable:

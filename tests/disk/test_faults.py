@@ -204,7 +204,7 @@ def _cut_after(of: ModuleType, run: Run[Any], failed_at: int | None) -> int:
         return 0
     settled = next((call.ended for call in run.calls if call.ended > failed_at), len(run.log))
     later = range(settled, len(run.log))
-    chosen = Random(failed_at).sample(later, min(2, len(later)))
+    chosen = sorted({*later[:3], *Random(failed_at).sample(later, min(2, len(later)))})
     for moment in chosen:
         with folder() as left:
             of.check(run, one_cut(run, moment, "all lost"), Path(left))
