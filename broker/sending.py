@@ -29,6 +29,9 @@ MESSAGE_COST = 256
 RECIPIENT_COST = 64
 """Bytes of a recipient: a name and a number."""
 
+STRANGERS_NAMED_MAX = 10
+"""Unknown recipients named in a refusal: enough for a typing mistake or two, and its text stays a sentence."""
+
 
 class Sending:
     """All sends under way, and the bytes they hold."""
@@ -179,13 +182,16 @@ class Sending:
         if len(to) > 1:
             to = list(dict.fromkeys(to))
         mailboxes: list[int] = []
-        refusal = _bad_size(item)
+        strangers: list[str] = []
         for name in to:
             account = self._names.get(name) or found.get(name)
             if account is not None:
                 mailboxes.append(account)
-            elif not refusal[0]:
-                refusal = _bad_recipient(name)
+            else:
+                strangers.append(name)
+        refusal = _bad_size(item)
+        if strangers and not refusal[0]:
+            refusal = _bad_recipients(strangers)
         if refusal[0]:
             mailboxes = []
         return store_link.Message(
@@ -256,10 +262,14 @@ def _bad_size(item: Item) -> tuple[str, str]:
     return "", ""
 
 
-def _bad_recipient(name: str) -> tuple[str, str]:
-    if is_name(name):
-        return "unknown_recipient", f"no account is named {name!r}"
-    return "bad_name", f"{name!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
+def _bad_recipients(names: list[str]) -> tuple[str, str]:
+    """Why these can't be sent to: all of them are named, so that one look at the list is enough to mend it."""
+    for name in names:
+        if not is_name(name):
+            return "bad_name", f"{name!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
+    told = ", ".join(map(repr, names[:STRANGERS_NAMED_MAX]))
+    more = len(names) - STRANGERS_NAMED_MAX
+    return "unknown_recipient", f"no account is named {told}" + (f", nor {more} others" if more > 0 else "")
 
 
 def _failure(outcome: auth_link.Outcome) -> tuple[str, str, int | None]:

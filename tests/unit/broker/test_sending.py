@@ -69,6 +69,15 @@ class TestOneEnvelope:
         assert message.to == ["bob", "eve"]
         assert message.mailboxes == [world.auth.accounts["bob"], world.auth.accounts["eve"]]
 
+    def test_all_unknown_recipients_of_a_message_are_named_up_to_a_bound(self) -> None:
+        world, ann = a_world("bob")
+        request = ann.send(1, "zoe", "bob", "yan")
+        many = ann.send(2, *[f"stranger{number:02}" for number in range(12)])
+        world.settle()
+        assert [result.text for result in ann.sent(request)] == ["no account is named 'zoe', 'yan'"]
+        (result,) = ann.sent(many)
+        assert result.text.endswith("'stranger09', nor 2 others")
+
     def test_names_are_asked_for_once_and_then_known(self) -> None:
         world, ann = a_world("bob")
         ann.send(1, "bob")
