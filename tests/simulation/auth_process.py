@@ -42,6 +42,7 @@ class AuthProcess(Process[auth_core.Event, auth_core.Action]):
         self._link: WorkerConnection | None = None
         self._unsent: list[auth_link.FromWorker] = []
         self._abandoned: set[int] = set()
+        self.clock_skew_us = 0
 
     def boot(self) -> auth_core.Core:
         self._abandoned.clear()
@@ -73,6 +74,11 @@ class AuthProcess(Process[auth_core.Event, auth_core.Action]):
     def _heard(self, life: int, envelope: Envelope[auth_link.ToWorker]) -> None:
         if self.life == life:
             self.receive(auth_core.Heard(envelope[0]))
+
+    def stand_still(self, seconds: float) -> None:
+        """Nothing gets through for so long, either way."""
+        if self._link is not None:
+            self._link.stand_still(seconds)
 
     def broker_died(self) -> None:
         """What is said from now on waits for its successor."""
@@ -107,7 +113,7 @@ class AuthProcess(Process[auth_core.Event, auth_core.Action]):
 
         def work() -> None:
             if self.up and self.life == life and job not in self._abandoned:
-                outcome = self._answers.answer(question, self.world.wall_us)
+                outcome = self._answers.answer(question, self.world.wall_us + self.clock_skew_us)
                 self.world.after(seconds / 2, lambda: self._finished(life, job, outcome))
 
         self.world.after(self.lag_s + seconds / 2, work)

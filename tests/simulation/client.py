@@ -21,6 +21,7 @@ from restante.wire.envelopes import Entry, Item, Result, ToClient
 from restante.wire.errors import ChatError, RefusedError
 from tests.simulation.history import Acknowledging, Call, Following, History, Reading, Sending
 from tests.simulation.network import ClientConnection, Envelope, Network
+from tests.simulation.people import person_of
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
@@ -93,8 +94,11 @@ class ClientProcess(Process[events.Event, events.Action]):
     ) -> None:
         super().__init__(world, name)
         self.history = history
+        self.person = person_of(name)
+        """Whose it is: the account."""
+        self.session: Session
         self.token: bytes | None = None
-        """Durable: the credentials file."""
+        """Durable: the credentials file, as it was when the process last died."""
         self._network = network
         self._programs = programs
         self._dice = world.dice(name)
@@ -106,9 +110,11 @@ class ClientProcess(Process[events.Event, events.Action]):
 
     def boot(self) -> Session:
         self._tasks = [Task(program) for program in self._programs(self)]
-        return Session(where="the server", client="simulated", token=self.token, entropy=self._dice.randbytes)
+        self.session = Session(where="the server", client="simulated", token=self.token, entropy=self._dice.randbytes)
+        return self.session
 
     def died(self) -> None:
+        self.token = self.session.token
         self._tasks.clear()
         self._feeds.clear()
         for outcome in self._outcomes.values():
@@ -164,6 +170,7 @@ class ClientProcess(Process[events.Event, events.Action]):
         outcomes, submissions = [], []
         for sending in messages:
             sending.order, sending.at, sending.run = len(self.history.sendings), self.world.now, self.life
+            sending.device = self.name
             self.history.sendings.append(sending)
             outcome = self._expect(f"send {sending.content[:40]!r}")
             outcome.sending = sending
@@ -193,7 +200,7 @@ class ClientProcess(Process[events.Event, events.Action]):
             contents.append(outcome.body[at : at + entry.size])
             at += entry.size
         reading = Reading(
-            at=asked_at, ended_at=self.world.now, reader=self.name, after=query.after, unread=query.unread,
+            at=asked_at, ended_at=self.world.now, reader=self.person, after=query.after, unread=query.unread,
             sender=query.sender, limit=query.limit, through=page.through, more=page.more, entries=page.messages,
             contents=contents,
         )  # fmt: skip
@@ -204,7 +211,7 @@ class ClientProcess(Process[events.Event, events.Action]):
         self, seqs: list[int], ids: list[bytes], timeout_s: float = math.inf
     ) -> Generator[Wait, None, Acknowledging]:
         """Acknowledge and wait for it."""
-        asked = Acknowledging(self.world.now, self.name, self.life, tuple(seqs), tuple(ids))
+        asked = Acknowledging(self.world.now, self.person, self.life, tuple(seqs), tuple(ids))
         self.history.acknowledgings.append(asked)
         outcome = self._expect(f"ack {seqs or ids}")
         deadline = self.world.now + timeout_s
@@ -221,7 +228,7 @@ class ClientProcess(Process[events.Event, events.Action]):
     def follow(self, after: int, sender: str, messages: int, size: int) -> Feed:
         """Subscribe."""
         self._tickets += 1
-        following = Following(self.name, self.life, after, sender)
+        following = Following(self.person, self.life, after, sender)
         self.history.followings.append(following)
         feed = self._feeds[self._tickets] = Feed(self._tickets, following)
         self.receive(events.Followed(feed.number, sender, after, messages, size))
@@ -259,7 +266,6 @@ class ClientProcess(Process[events.Event, events.Action]):
             case events.Resolve(ticket, answer, body):
                 outcome = self._end(ticket)
                 outcome.answer, outcome.body = answer, body
-                self._learn(answer)
             case events.Settle(tickets, results):
                 for ticket, result in zip(tickets, results, strict=True):
                     self._settle(self._end(ticket), result)
@@ -291,11 +297,6 @@ class ClientProcess(Process[events.Event, events.Action]):
         if outcome.sending is not None:
             outcome.sending.ended_at, outcome.sending.failure = self.world.now, code_of(error)
 
-    def _learn(self, answer: ToClient) -> None:
-        """Keep the credentials that an answer brought."""
-        if isinstance(answer, envelopes.LoggedIn) and answer.token is not None:
-            self.token = answer.token
-
     def _hand(self, hand: events.Hand) -> None:
         feed = self._feeds.get(hand.follow)
         if feed is None:
@@ -323,6 +324,15 @@ class ClientProcess(Process[events.Event, events.Action]):
             self._connection.on_cut = lambda: None
             self.cut()
             self._connection = None
+
+    def make_way(self) -> bytes | None:
+        """The connection breaks, and the ROUTER has read all that it ever will: its routing id may be claimed."""
+        connection = self._connection
+        if connection is None:
+            return None
+        self.cut()
+        connection.up.drop()
+        return connection.routing_id
 
     def cut(self) -> None:
         """The connection breaks. Either end hears of it later, the client's maybe never."""

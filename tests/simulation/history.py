@@ -10,7 +10,7 @@ import math
 
 from msgspec import Struct, field
 
-from restante.wire.envelopes import Entry, Result
+from restante.wire.envelopes import Account, Entry, MessageStatus, Request, Result, ToBroker, ToClient
 
 
 class Sending(Struct):
@@ -30,6 +30,8 @@ class Sending(Struct):
     """What the server said of it: accepted, or refused for good."""
     failure: str = ""
     """A code, or the name of an exception, if there was no result."""
+    device: str = ""
+    """The sender's process that it was given to: each has an order of its own."""
 
 
 class Acknowledging(Struct):
@@ -111,12 +113,53 @@ class Call(Struct):
     """The process that made it died: nobody waits."""
 
 
+class Asking(Struct):
+    """Something was asked that changes nothing, and answered: how far messages are, how much there is, who exists."""
+
+    at: float
+    ended_at: float
+    who: str
+    request: Request
+    names: list[str] = field(default_factory=list)
+    """To a look-up: who was found."""
+    statuses: list[MessageStatus] = field(default_factory=list)
+    overview: Account | None = None
+
+
+class Span(Struct):
+    """Something that happens at some time between two others: an account was made, a mailbox was closed."""
+
+    at: float
+    """Not before."""
+    ended_at: float = math.inf
+    """Not after."""
+
+
+class Said(Struct):
+    """An envelope as it passes the broker: taken in, or sent out."""
+
+    at: float
+    connection: int
+    """Numbered by the broker's process; never used twice."""
+    key: str
+    """Whose key that connection proved to have: a process's name."""
+    header: ToBroker | ToClient
+    size: int
+    """Bytes of its body."""
+    heard: bool
+    """By the broker, from a client; else it was said, to one."""
+
+
 class Mailbox(Struct):
     """What a mailbox holds at the end, read through the protocol by somebody who had no part in it."""
 
     entries: list[Entry] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     unread: list[int] = field(default_factory=list)
+    overview: Account | None = None
+    """What the server said of it meanwhile."""
+    followed: list[int] = field(default_factory=list)
+    """What a subscription to it handed over then."""
 
 
 class History(Struct):
@@ -130,6 +173,16 @@ class History(Struct):
     subscriptions: list[Subscription] = field(default_factory=list)
     followings: list[Following] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    askings: list[Asking] = field(default_factory=list)
+    joinings: dict[str, Span] = field(default_factory=dict)
+    """When an account was made, where it wasn't there from the beginning."""
+    closings: dict[str, Span] = field(default_factory=dict)
+    """When a mailbox was closed."""
+    oustings: dict[str, float] = field(default_factory=dict)
+    """By account: when somebody first wanted some of its tokens to end."""
+    wire: list[Said] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    """The limits that the broker has, by their names in `restante.wire.limits`, and `unread` for a mailbox's."""
     mailboxes: dict[str, Mailbox] = field(default_factory=dict)
     """By name. Empty if the world never came to rest."""
     unfinished: list[str] = field(default_factory=list)

@@ -91,6 +91,11 @@ class Line(Generic[M]):
         self._under_way = deque(left[:keep])
         self._open = False
 
+    def drop(self) -> None:
+        """It is over, and nothing of what is under way arrives."""
+        self._under_way.clear()
+        self._open = False
+
     def tear(self) -> None:
         """It is broken and mended: what is under way is lost up to some place, and what lies behind it arrives."""
         lose = self._dice.randint(0, len(self._under_way))
@@ -145,10 +150,16 @@ Down = TypeVar("Down")
 class Connection(Generic[Up, Down]):
     """A connection to a ROUTER. `routing_id` is what that one calls it."""
 
-    def __init__(self, up: Line[Envelope[Up]], down: Line[Envelope[Down]], routing_id: bytes) -> None:
+    def __init__(
+        self, up: Line[Envelope[Up]], down: Line[Envelope[Down]], routing_id: bytes, number: int, name: str
+    ) -> None:
         self.up = up
         self.down = down
         self.routing_id = routing_id
+        self.number = number
+        """Which connection it is: routing ids may be claimed, numbers not."""
+        self.name = name
+        """The connecting process's."""
         self.on_cut: Callable[[], None] = lambda: None
         """Tells the connecting end that it broke, when that hears of it."""
 
@@ -178,15 +189,16 @@ class Network:
         self.weather = weather
         self._real_frames = real_frames
         """Whether every envelope is made into frames and read again, by the real codec: ten times the work."""
-        self._lines = 0
+        self._lines: dict[str, int] = {}
+        """How many there were of each name: what is said on one changes no other's dice."""
 
     def line(
         self, name: str, deliver: Callable[[Envelope[M]], None], reader: codec.Reader[M], *, mended: bool = True
     ) -> Line[Envelope[M]]:
         """A new line, to whoever `deliver` is; `mended` if libzmq mends it."""
-        self._lines += 1
+        number = self._lines[name] = self._lines.get(name, 0) + 1
         arrives = partial(_as_frames, reader, deliver) if self._real_frames else deliver
-        return Line(self.world, f"{name}/{self._lines}", self.weather, arrives, mended=mended)
+        return Line(self.world, f"{name}/{number}", self.weather, arrives, mended=mended)
 
 
 def _as_frames(reader: codec.Reader[M], deliver: Callable[[Envelope[M]], None], envelope: Envelope[M]) -> None:

@@ -22,6 +22,8 @@ A_co = TypeVar("A_co", covariant=True)
 CONSEQUENCES_MAX = 10_000
 """Events that performing one event's actions may give back, as in `runtime.loop`."""
 
+INFINITY = float("inf")
+
 TURN_S = 0.0002
 """What a turn takes at least."""
 
@@ -50,6 +52,7 @@ class Process(ABC, Generic[E, A]):
         self.core: Core[E, A]
         self.up = False
         self.life = 0
+        self.crashes = 0
         self.lag_s = 0.0
         """How long the present turn has taken so far."""
         self.on_death: Callable[[str], None] = lambda name: None
@@ -57,6 +60,8 @@ class Process(ABC, Generic[E, A]):
         self._paused = False
         self._wake_at: float | None = None
         self._busy_until = 0.0
+        self._deadline: float | None = None
+        """The core's, as it was at the end of the last turn."""
         self._steps_left: int | None = None
 
     # --- what each kind of process is ---------------------------------------------------------------------
@@ -95,6 +100,7 @@ class Process(ABC, Generic[E, A]):
             return
         self.world.say(self.name, "── is killed")
         self.up, self._paused = False, False
+        self.crashes += 1
         self._inbox.clear()
         self.died()
         self.on_death(self.name)
@@ -166,6 +172,8 @@ class Process(ABC, Generic[E, A]):
             self._step(self.due)
             if self.drained is not None:
                 self._step(self.drained)
+            deadline = self.core.next_deadline()
+        self._deadline = deadline
         self._busy_until = self.world.now + self.lag_s
         self.turned()
 
@@ -175,9 +183,8 @@ class Process(ABC, Generic[E, A]):
             return
         if self._inbox:
             self._wake(self._busy_until)
-        deadline = self.core.next_deadline()
-        if deadline is not None and deadline < float("inf"):
-            self._wake(max(deadline, self._busy_until))
+        if self._deadline is not None and self._deadline < INFINITY:
+            self._wake(max(self._deadline, self._busy_until))
 
     def _step(self, event: E) -> None:
         """One event, all its actions, and what comes of them."""

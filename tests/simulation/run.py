@@ -1,126 +1,143 @@
 """Run simulated worlds.
 
     python -m tests.simulation.run --seeds 1000 [--first N] [--jobs J] [--fault NAME]
-    python -m tests.simulation.run --seed 123 --trace [--fault NAME]
+    python -m tests.simulation.run --seed 123 [--trace | --story] [--fault NAME]
+    python -m tests.simulation.run --seed 123 --shrink [--out FILE] [--fault NAME]
+    python -m tests.simulation.run --plan FILE [--trace | --story] [--fault NAME]
+    python -m tests.simulation.run --faults [--seeds 1000] [--jobs J]
 
-Exit code 1 if a guarantee was broken.
+Exit code 1 if a guarantee was broken; with --faults, if a planted fault got through.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-
-from msgspec import Struct
+from pathlib import Path
 
 from tests.simulation import faults
-from tests.simulation.checker import Violation, check
-from tests.simulation.cluster import Cluster
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import Plan, draw, from_json, to_json
+from tests.simulation.shrink import shrink
+from tests.simulation.story import tell
+from tests.simulation.trial import Totals, Verdict, hunt, run_plan, run_seeds, try_plan
 from tests.simulation.world import Trace
-
-CHUNK = 25
-"""Seeds handed to a process at once."""
-
-
-class Verdict(Struct):
-    """What became of one world."""
-
-    seed: int
-    violations: list[Violation]
-    virtual_s: float
-    steps: int
-    messages: int
-    fault: str = ""
-
-    @property
-    def replay(self) -> str:
-        """The command that shows it again."""
-        fault = f" --fault {self.fault}" if self.fault else ""
-        return f"python -m tests.simulation.run --seed {self.seed} --trace{fault}"
-
-    def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {len(self.violations)} broken promises", f"    {self.replay}"]
-        lines += [f"    {violation}" for violation in self.violations[:8]]
-        return "\n".join(lines)
-
-
-def run_plan(plan: Plan, fault: str = "", trace: Trace | None = None) -> Verdict:
-    """One world. Whatever a core raises is a violation too: who dies of an envelope can be killed by one."""
-    cluster = Cluster(plan, trace)
-    with faults.planted(fault):
-        try:
-            violations = check(cluster.run())
-        except Exception as error:  # noqa: BLE001
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
-            violations = [Violation("crash", f"{type(error).__name__} at {where}: {error}")]
-            if trace is not None:
-                trace(traceback.format_exc())
-    history, world = cluster.history, cluster.world
-    return Verdict(plan.seed, violations, world.now, world.steps, len(history.sendings), fault)
-
-
-def run_seed(seed: int, fault: str = "", trace: Trace | None = None) -> Verdict:
-    """The world of a seed."""
-    return run_plan(draw(seed), fault, trace)
-
-
-def run_seeds(seeds: range, fault: str = "", jobs: int = 1) -> Iterator[Verdict]:
-    """The worlds of many seeds, in their order, over so many processes."""
-    one = partial(run_seed, fault=fault)
-    if jobs == 1:
-        yield from map(one, seeds)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(one, seeds, chunksize=CHUNK)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run as the command line says."""
     arguments = _parse(argv)
-    if arguments.seed is not None:
-        trace: Callable[[str], None] | None = print if arguments.trace else None
-        verdict = run_seed(arguments.seed, arguments.fault, trace)
-        print(verdict if verdict.violations else f"seed {verdict.seed}: nothing broken")
-        return bool(verdict.violations)
+    if arguments.faults:
+        return _faults(arguments)
+    if arguments.seed is not None or arguments.plan:
+        plan = from_json(Path(arguments.plan).read_bytes()) if arguments.plan else draw(arguments.seed)
+        return _shrink(plan, arguments) if arguments.shrink else _one(plan, arguments)
     return _many(arguments)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run", description="Run simulated worlds.")
     parser.add_argument("--seed", type=int, help="one world")
-    parser.add_argument("--trace", action="store_true", help="with --seed: print all that happens")
+    parser.add_argument("--plan", default="", help="one world, as a file has it")
+    parser.add_argument("--trace", action="store_true", help="of one world: print all that happens")
+    parser.add_argument("--story", action="store_true", help="of one world: print what its people see")
+    parser.add_argument("--shrink", action="store_true", help="of one world: make it smaller as long as it fails")
+    parser.add_argument("--out", default="", help="with --shrink: the file for the plan; else simulation-SEED.json")
     parser.add_argument("--seeds", type=int, default=1000, help="how many worlds")
     parser.add_argument("--first", type=int, default=0, help="the first one's seed")
-    parser.add_argument("--jobs", type=int, default=1, help="processes to run them in")
+    parser.add_argument("--jobs", type=int, default=1, help="processes to run them in; 0: one a core")
     parser.add_argument("--fault", default="", choices=["", *faults.FAULTS], help="plant a fault")
-    return parser.parse_args(argv)
+    parser.add_argument("--faults", action="store_true", help="plant every fault, and see which seed finds it")
+    arguments = parser.parse_args(argv)
+    arguments.jobs = arguments.jobs or cores()
+    return arguments
+
+
+# --- one world --------------------------------------------------------------------------------------------
+
+
+def _one(plan: Plan, arguments: argparse.Namespace) -> int:
+    trace: Trace | None = print if arguments.trace else None
+    verdict, history = try_plan(plan, arguments.fault, trace)
+    if arguments.story:
+        print("\n".join(tell(plan, history)))
+    if arguments.plan:
+        verdict.plan = arguments.plan
+    print(verdict if verdict.violations else f"seed {verdict.seed}: nothing broken")
+    return bool(verdict.violations)
+
+
+def _shrink(plan: Plan, arguments: argparse.Namespace) -> int:
+    """Keep breaking the same guarantee, with less and less."""
+    broken = {violation.guarantee for violation in run_plan(plan, arguments.fault).violations}
+    if not broken:
+        print(f"seed {plan.seed}: nothing broken, nothing to shrink")
+        return 0
+
+    def fails(smaller: Plan) -> bool:
+        return any(violation.guarantee in broken for violation in run_plan(smaller, arguments.fault).violations)
+
+    def note(smaller: Plan) -> None:
+        if sys.stderr.isatty():
+            print(f"\rsize {smaller.size:4}", end="", file=sys.stderr, flush=True)
+
+    small = shrink(plan, fails, note=note)
+    out = Path(arguments.out or f"simulation-{plan.seed}.json")
+    out.write_text(to_json(small))
+    verdict, history = try_plan(small, arguments.fault)
+    verdict.plan = str(out)
+    print("\n".join(tell(small, history)))
+    print(f"size {plan.size} → {small.size}: {out}")
+    print(verdict)
+    return 1
+
+
+# --- many worlds ------------------------------------------------------------------------------------------
 
 
 def _many(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    broken = steps = messages = 0
-    virtual_s = 0.0
-    for verdict in run_seeds(seeds, arguments.fault, arguments.jobs):
-        steps, messages = steps + verdict.steps, messages + verdict.messages
-        virtual_s += verdict.virtual_s
+    totals = Totals()
+    for verdict in run_seeds(
+        range(arguments.first, arguments.first + arguments.seeds), arguments.fault, arguments.jobs
+    ):
+        totals.add(verdict)
         if verdict.violations:
-            broken += 1
+            _progress("")
             print(verdict, flush=True)
-    seconds = time.perf_counter() - began
-    print(
-        f"{len(seeds)} seeds, {broken} with broken promises; {messages} messages, {virtual_s / 3600:.1f} virtual hours,"
-        f" {steps} events; {seconds:.1f} s, {len(seeds) / seconds:.0f} seeds a second"
-    )
-    return bool(broken)
+        _progress(totals.line(time.perf_counter() - began))
+    _progress("")
+    print(totals.summary(time.perf_counter() - began))
+    return bool(totals.broken)
 
+
+def _progress(line: str) -> None:
+    """On a terminal, one line that changes."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _faults(arguments: argparse.Namespace) -> int:
+    """The proof that the simulation sees."""
+    through = 0
+    print(f"{'planted fault':<34} {'seed':>5}  what was broken")
+    for name, verdict in hunt(sorted(faults.FAULTS), arguments.seeds, arguments.jobs):
+        if verdict is None:
+            through += 1
+            print(f"{name:<34} {'—':>5}  GOT THROUGH {arguments.seeds} seeds", flush=True)
+        else:
+            print(f"{name:<34} {verdict.seed:>5}  {str(verdict.violations[0])[:140]}", flush=True)
+    print(f"{len(faults.FAULTS)} faults, {through} got through")
+    return bool(through)
+
+
+__all__ = ["Verdict", "cores", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

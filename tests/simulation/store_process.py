@@ -26,6 +26,8 @@ class Disk(Struct):
     commit_s: float = COMMIT_S
     full: float = 0.0
     """The share of commits for which there is no room: a large one may not fit where a small one does."""
+    code: str = "storage_full"
+    """Why not: there is no room, or the device refuses."""
     unsure: float = 0.0
     """The share of commits whose outcome is unknown: the store ends, unanswered (RULES 9)."""
 
@@ -43,6 +45,8 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
         self.journal = journal
         self.disk = Disk()
         self.clock_skew_us = 0
+        self.aborts = 0
+        """Commits that were rolled back."""
         self._inlets: list[Line[Envelope[store_link.ToStore]]] = []
         self._ways: dict[str, Line[Envelope[store_link.FromStore]]] = {}
 
@@ -125,7 +129,8 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
         now_us = self.world.wall_us + self.clock_skew_us
         try:
             if self._no_room():
-                raise RolledBack("storage_full", "the disk is full")
+                self.aborts += 1
+                raise RolledBack(self.disk.code, "the disk takes nothing")
             if self.disk.unsure and self._dice.random() < self.disk.unsure:
                 if self._dice.random() < 0.5:
                     self.journal.commit(commit.writes, now_us)

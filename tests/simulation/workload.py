@@ -1,8 +1,9 @@
-"""What users do in a simulated world, and what of it they know after their process was killed.
+"""What people do in a simulated world, and what of it they know after their process was killed.
 
-Every user registers, logs in, sends its outbox in batches and singly, and reads, now page by page, now by subscription,
-acknowledging some of it. What failed is sent again by hand with the same id; a batch that was cut off is run again from
-its beginning.
+Every person registers; every device logs in, sends its outbox in batches and singly, reads, now page by page, now by
+subscription, acknowledging some of it, and does its chores (`chores`). What failed is sent again by hand with the same
+id, sometimes from another device; a batch that was cut off is run again from its beginning. Who loses his token logs
+in again.
 """
 
 from __future__ import annotations
@@ -15,254 +16,333 @@ from msgspec import Struct, field
 
 from restante.wire import envelopes
 from tests.simulation.client import ClientProcess, Outcome, Program, Wait, code_of, ended
-from tests.simulation.history import Mailbox, Sending
-
-GHOST = "ghost"
-"""A name that nobody ever registers."""
+from tests.simulation.history import Mailbox, Sending, Span
+from tests.simulation.people import Device, Habits, Letter, Person
 
 PASSWORD = "correct horse"
 
+PASSING = frozenset({"unavailable", "busy", "rate_limited", "too_many_requests", "OutcomeUnknown", "UnreachableError"})
+"""How a call may fail that was in order: nobody did anything wrong, and it may be repeated."""
 
-class Habits(Struct, frozen=True):
-    """How one user goes about it."""
+OUSTED = frozenset({"bad_token", "session_ended", "not_logged_in", "NotLoggedIn", "already_logged_in"})
+"""How a call fails whose session lost its account."""
 
-    batches: int
-    batch_max: int
-    """Messages of the largest batch."""
-    pause_s: float
-    """Between two batches, on average."""
-    timeout_s: float
-    """Of a send; inf for a patient user."""
-    joining_s: float
-    """Of registering and logging in."""
-    pipelined: bool
-    """Whether the next batch is given before the last is answered."""
-    read_s: float
-    """Between two looks at the mailbox."""
-    page: int
-    """Messages of a page."""
-    follows: bool
-    """Whether it subscribes, or looks from time to time."""
-    window: int
-    """Messages of credit."""
-    window_bytes: int
-    filters: bool
-    """Whether it reads one sender's messages only."""
-    acks: float
-    """The share of messages that it acknowledges."""
-
-
-def draw_habits(dice: random.Random) -> Habits:
-    """Somebody's habits."""
-    return Habits(
-        batches=dice.randint(2, 14),
-        batch_max=dice.choice([1, 3, 12]),
-        pause_s=dice.choice([0.0, 0.05, 0.2, 1.0]),
-        timeout_s=dice.choice([math.inf, math.inf, 60.0, 4.0]),
-        joining_s=dice.choice([60.0, 60.0, 3.0]),
-        pipelined=dice.random() < 0.5,
-        read_s=dice.choice([0.1, 1.0, 4.0]),
-        page=dice.choice([1, 2, 5, 100]),
-        follows=dice.random() < 0.6,
-        window=dice.choice([1, 2, 7, 1000]),
-        window_bytes=dice.choice([1, 60, 1 << 20]),
-        filters=dice.random() < 0.2,
-        acks=dice.choice([0.0, 0.5, 1.0]),
-    )
+AGAIN_S = 3.0
+"""Before something is tried again that was refused for good."""
 
 
 class User(Struct):
-    """A person: what survives every crash of the process they use."""
+    """A person: what survives every crash of the processes they use."""
 
-    name: str
-    others: list[str]
-    habits: Habits
+    plan: Person
     dice: random.Random
-    outbox: list[list[Sending]] = field(default_factory=list)
+    op: bytes
+    """The operation id of registering."""
+    registered: bool = False
+    passwords: list[str] = field(default_factory=lambda: [PASSWORD])
+    """What the password may be, the most likely first."""
+
+    @property
+    def name(self) -> str:
+        """The account's."""
+        return self.plan.name
+
+
+class Seat(Struct):
+    """A person at one of their devices: what survives the crashes of its process."""
+
+    user: User
+    device: Device
+    dice: random.Random
+    client: ClientProcess = None  # type: ignore[assignment]  # it is made with the seat in hand
     sent: int = 0
     """Batches of the outbox that are done with."""
-    registered: bool = False
-    logged_in: bool = False
-    ops: tuple[bytes, bytes] = (b"", b"")
-    """The operation ids of registering and logging in."""
+    refused: list[Sending] = field(default_factory=list)
+    """What to give again by hand, though it was refused for good."""
+    chores: int = 0
+    """Chores that are done."""
+    op: bytes = b""
+    """The operation id of the login under way."""
+    logins: int = 0
+    entering: bool = False
+    """Some program of the present life is logging in."""
+
+    @property
+    def habits(self) -> Habits:
+        """The device's."""
+        return self.device.habits
+
+    @property
+    def done(self) -> bool:
+        """Whether all is sent that was to be, and done."""
+        return self.sent == len(self.device.outbox) and not self.refused and self.chores == len(self.device.chores)
 
 
-def meet(names: list[str], dice: random.Random) -> list[User]:
-    """Users, and what they have to say to each other."""
-    users = []
-    for name in names:
-        others = [other for other in names if other != name]
-        user = User(name, others, draw_habits(dice), dice, ops=(dice.randbytes(16), dice.randbytes(16)))
-        user.outbox = [_batch(user, at) for at in range(user.habits.batches)]
-        users.append(user)
-    return users
+class Crowd:
+    """Everybody, and who is to be waited for."""
+
+    def __init__(self, people: list[Person], dice: random.Random) -> None:
+        self.users = [User(person, dice, dice.randbytes(16)) for person in people]
+        self.seats = [
+            Seat(user, device, random.Random(dice.random())) for user in self.users for device in user.plan.devices
+        ]
+        self.names = {user.name for user in self.users}
+
+    @property
+    def gathered(self) -> bool:
+        """Whether all are there who are there from the beginning."""
+        return all(user.registered or user.plan.joins_at for user in self.users)
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody will send anything any more."""
+        return all(seat.done for seat in self.seats)
+
+    def others(self, seat: Seat) -> list[Seat]:
+        """The person's other devices."""
+        return [other for other in self.seats if other.user is seat.user and other is not seat]
+
+    def someone_else(self, seat: Seat) -> str:
+        """Somebody whose messages one might look for."""
+        return next((user.name for user in self.users if user is not seat.user), seat.user.name)
 
 
-def _batch(user: User, at: int) -> list[Sending]:
-    size = user.dice.randint(1, user.habits.batch_max)
-    return [_message(user, f"{user.name}'s {at + 1}.{n + 1}") for n in range(size)]
+def sending(seat: Seat, letter: Letter) -> Sending:
+    """A letter, to be given to be sent."""
+    return Sending(0, 0.0, seat.user.name, 0, letter.id, tuple(letter.to), letter.text.encode(), None)
 
 
-def _message(user: User, text: str) -> Sending:
-    """Most go to one other; some to several, to oneself, or to nobody at all."""
-    dice = user.dice
-    chance = dice.random()
-    to = [dice.choice(user.others)]
-    if chance < 0.1:
-        to = [*user.others, user.name]
-    elif chance < 0.14:
-        to = [GHOST]
-    elif chance < 0.18:
-        to.append(GHOST)
-    content = f"{text} to {','.join(to)}".encode()
-    return Sending(0, 0.0, user.name, 0, dice.randbytes(16), tuple(to), content, None)
-
-
-def again(sending: Sending) -> Sending:
+def again(given: Sending) -> Sending:
     """The same message, to be given once more."""
-    return Sending(0, 0.0, sending.sender, 0, sending.id, sending.to, sending.content, sending.reply_to)
+    return Sending(0, 0.0, given.sender, 0, given.id, given.to, given.content, given.reply_to)
 
 
-# --- programs ---------------------------------------------------------------------------------------------
+def explain(outcome: Outcome, allowed: frozenset[str]) -> str:
+    """How a call failed, "" if it didn't. Whatever nobody did anything to deserve is a fault of the server's."""
+    if outcome.error is None:
+        return ""
+    code = code_of(outcome.error)
+    if code not in allowed:
+        outcome.call.failure = f"unexpected: {code}"
+    return code
 
 
-def programs(user: User, users: list[User], client: ClientProcess) -> list[Program]:
-    """What a user runs at every start of their process."""
-    return [_live(user, users, client)]
+# --- having an account ------------------------------------------------------------------------------------
 
 
-def _live(user: User, users: list[User], client: ClientProcess) -> Program:
-    """Have an account, then send and read side by side."""
-    yield from _join(user, client)
-    while not all(other.registered for other in users):
-        yield 0.2
-    client.begin(_send(user, client))
-    client.begin(_follow(user, users, client) if user.habits.follows else _browse(user, users, client))
-
-
-def _join(user: User, client: ClientProcess) -> Program:
-    timeout_s = user.habits.joining_s
+def join(seat: Seat, crowd: Crowd) -> Program:
+    """Have an account, and be logged in."""
+    user, client = seat.user, seat.client
+    if client.world.now < user.plan.joins_at:
+        yield user.plan.joins_at - client.world.now
+    while not user.registered and seat.device is user.plan.devices[0]:
+        joining = client.history.joinings.setdefault(user.name, Span(client.world.now))
+        register = envelopes.Register(id=1, op=user.op, name=user.name, password=PASSWORD)
+        outcome = client.request(register, seat.habits.joining_s)
+        yield ended([outcome])
+        if isinstance(outcome.answer, envelopes.Registered):
+            user.registered = True
+            joining.ended_at = min(joining.ended_at, client.world.now)
+        explain(outcome, PASSING)
+        yield 0.1
     while not user.registered:
-        register = envelopes.Register(id=1, op=user.ops[0], name=user.name, password=PASSWORD)
-        outcome = client.request(register, timeout_s)
+        yield 0.2
+    yield from enter(seat)
+    while not crowd.gathered:
+        yield 0.2
+
+
+def enter(seat: Seat) -> Program:
+    """Be logged in: at once if one is; else one program logs in, and the others wait."""
+    client = seat.client
+    while client.session.token is None:
+        if seat.entering:
+            yield 0.1
+            continue
+        seat.entering = True
+        yield from _log_in(seat)
+        seat.entering = False
+
+
+def _log_in(seat: Seat) -> Program:
+    """With the first of the passwords that is right, in so many rounds that one must have been."""
+    client, user = seat.client, seat.user
+    wrong = 0
+    while client.session.token is None:
+        if not seat.op:
+            seat.op, seat.logins = seat.dice.randbytes(16), seat.logins + 1
+        candidates = user.passwords
+        password = candidates[wrong % len(candidates)]
+        login = envelopes.Login(
+            id=1, op=seat.op, name=user.name, password=password, device=f"{client.name}#{seat.logins}"
+        )
+        outcome = client.request(login, seat.habits.joining_s)
         yield ended([outcome])
-        user.registered = isinstance(outcome.answer, envelopes.Registered)
-        _only_passing(outcome)
+        doubtful = len(candidates) > 1 or candidates != user.passwords
+        failure = explain(outcome, PASSING | OUSTED | {"wrong_credentials"})
+        if failure == "wrong_credentials":
+            wrong += 1
+            if wrong > 2 * len(candidates) and not doubtful:
+                outcome.call.failure = f"unexpected: the password of {user.name} is wrong"
+                return
+        if failure in ("", "wrong_credentials", "bad_token"):
+            seat.op = b""
         yield 0.1
-    while not user.logged_in:
-        login = envelopes.Login(id=1, op=user.ops[1], name=user.name, password=PASSWORD)
-        outcome = client.request(login, timeout_s)
-        yield ended([outcome])
-        user.logged_in = isinstance(outcome.answer, envelopes.LoggedIn)
-        _only_passing(outcome)
-        yield 0.1
 
 
-def _only_passing(outcome: Outcome) -> None:
-    """Nothing that a user did was wrong: what is refused for good is a fault of the server's."""
-    if outcome.error is not None:
-        code = code_of(outcome.error)
-        allowed = ("unavailable", "busy", "rate_limited", "OutcomeUnknown", "UnreachableError")
-        if code not in allowed:
-            outcome.call.failure = f"unexpected: {code}"
+# --- sending ----------------------------------------------------------------------------------------------
 
 
-def _send(user: User, client: ClientProcess) -> Program:
+def send(seat: Seat, crowd: Crowd) -> Program:
     """Work off the outbox, from the first batch that isn't done with."""
-    if not user.habits.pipelined:
-        while user.sent < len(user.outbox):
-            yield from _until_settled(user, client, user.outbox[user.sent])
-            user.sent += 1
-            yield user.dice.expovariate(1.0) * user.habits.pause_s
-        return
-    first = user.sent
-    outcomes = []
-    for batch in user.outbox[first:]:
-        outcomes.append(client.send([again(each) for each in batch], user.habits.timeout_s))
-        yield user.dice.expovariate(1.0) * user.habits.pause_s
-    for batch_outcomes in outcomes:
-        yield ended(batch_outcomes)
-        yield from _repeat_failed(user, client, batch_outcomes)
-        user.sent += 1
+    outbox = seat.device.outbox
+    if not seat.habits.pipelined:
+        while seat.sent < len(outbox):
+            outcomes = yield from _give(seat, [sending(seat, letter) for letter in outbox[seat.sent]])
+            yield ended(outcomes)
+            yield from _settle(seat, crowd, outcomes)
+            seat.sent += 1
+            yield seat.dice.expovariate(1.0) * seat.habits.pause_s
+    else:
+        yield from _send_all(seat, crowd)
+    while seat.refused:
+        yield AGAIN_S
+        outcomes = yield from _give(seat, [again(given) for given in seat.refused])
+        yield ended(outcomes)
+        yield from _settle(seat, crowd, outcomes, insist=False)
+        seat.refused = []
 
 
-def _until_settled(user: User, client: ClientProcess, batch: list[Sending]) -> Program:
-    outcomes = client.send([again(each) for each in batch], user.habits.timeout_s)
-    yield ended(outcomes)
-    yield from _repeat_failed(user, client, outcomes)
+def _send_all(seat: Seat, crowd: Crowd) -> Program:
+    """Without waiting for answers."""
+    batches = []
+    for batch in seat.device.outbox[seat.sent :]:
+        batches.append((yield from _give(seat, [sending(seat, letter) for letter in batch])))
+        yield seat.dice.expovariate(1.0) * seat.habits.pause_s
+    for outcomes in batches:
+        yield ended(outcomes)
+        yield from _settle(seat, crowd, outcomes)
+        seat.sent += 1
 
 
-def _repeat_failed(user: User, client: ClientProcess, outcomes: list[Outcome]) -> Program:
-    """By hand: send again, with the same ids, what has no answer."""
+def _give(seat: Seat, messages: list[Sending]) -> Generator[Wait, None, list[Outcome]]:
+    yield from enter(seat)
+    return seat.client.send(messages, seat.habits.timeout_s or math.inf)
+
+
+def _settle(seat: Seat, crowd: Crowd, outcomes: list[Outcome], *, insist: bool = True) -> Program:
+    """By hand: send again, with the same ids, what has no answer; and note what to insist on."""
     while True:
-        failed = [outcome.sending for outcome in outcomes if outcome.error is not None and outcome.sending]
+        if insist and seat.habits.insists:
+            seat.refused += [
+                outcome.sending for outcome in outcomes if outcome.sending and _worth_a_try(outcome, crowd)
+            ]
+        failed = [again(outcome.sending) for outcome in outcomes if outcome.sending and not outcome.result]
         if not failed:
             return
-        yield user.dice.uniform(0.0, 2.0)
-        outcomes = client.send([again(each) for each in failed], user.habits.timeout_s)
-        yield ended(outcomes)
+        yield seat.dice.uniform(0.0, 2.0)
+        there = _elsewhere(seat, crowd)
+        if there is None:
+            outcomes = yield from _give(seat, failed)
+            yield ended(outcomes)
+        else:
+            life, outcomes = there.life, there.send(failed, seat.habits.timeout_s or math.inf)
+            while there.life == life and there.up and not all(outcome.done for outcome in outcomes):
+                yield 0.1
 
 
-def _browse(user: User, users: list[User], client: ClientProcess) -> Program:
-    """Look through what is unread, page by page, and acknowledge some."""
-    habits = user.habits
+def _elsewhere(seat: Seat, crowd: Crowd) -> ClientProcess | None:
+    """Another device of the same person that is logged in, if they would go to it."""
+    clients = [other.client for other in crowd.others(seat) if other.client.up and other.client.session.token]
+    return seat.dice.choice(clients) if clients and seat.habits.elsewhere else None
+
+
+def _worth_a_try(outcome: Outcome, crowd: Crowd) -> bool:
+    """Whether it was refused, and may be taken another time: the recipient may come, the mailbox may be read."""
+    code = outcome.result.code if outcome.result else ""
+    to = outcome.sending.to if outcome.sending else ()
+    return code == "mailbox_full" or (code == "unknown_recipient" and crowd.names.issuperset(to))
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def browse(seat: Seat, crowd: Crowd) -> Program:
+    """Look through the mailbox, page by page, and acknowledge some."""
+    habits, client = seat.habits, seat.client
     while True:
-        last = _everybody_is_done(users)
+        last = crowd.done
         after, more = 0, True
         while more:
-            sender = user.others[0] if habits.filters else ""
-            query = envelopes.Fetch(id=1, after=after, limit=habits.page, sender=sender)
+            yield from enter(seat)
+            sender = crowd.someone_else(seat) if habits.filters else ""
+            query = envelopes.Fetch(id=1, after=after, limit=habits.page, sender=sender, unread=not habits.all_mail)
             reading = yield from client.fetch(query, 60.0)
             if reading is None:
                 break
             after, more = reading.through, reading.more
-            chosen = [entry for entry in reading.entries if user.dice.random() < habits.acks]
-            yield from _acknowledge(user, client, chosen)
+            chosen = [entry for entry in reading.entries if seat.dice.random() < habits.acks]
+            yield from acknowledge(seat, chosen)
         if last:
             return
-        yield user.dice.expovariate(1.0) * habits.read_s
+        yield seat.dice.expovariate(1.0) * habits.read_s
 
 
-def _follow(user: User, users: list[User], client: ClientProcess) -> Program:
+def follow(seat: Seat, crowd: Crowd) -> Program:
     """Subscribe, take message by message, acknowledge some; from time to time begin anew."""
-    habits = user.habits
-    while not _everybody_is_done(users):
-        sender = user.others[0] if habits.filters else ""
+    habits, client = seat.habits, seat.client
+    while not crowd.done:
+        yield from enter(seat)
+        sender = crowd.someone_else(seat) if habits.filters else ""
         feed = client.follow(0, sender, habits.window, habits.window_bytes)
-        turns = user.dice.randint(5, 60)
-        while turns and feed.ended is None and not _everybody_is_done(users):
+        idle = [client.follow(0, "", 1, 1) for _ in range(habits.feeds - 1)]
+        turns = seat.dice.randint(5, 60)
+        while turns and feed.ended is None and not crowd.done:
             turns -= 1
-            yield user.dice.expovariate(1.0) * min(habits.read_s, 0.5)
-            taken = [client.take(feed)[0] for _ in range(min(len(feed.waiting), user.dice.randint(1, 4)))]
-            yield from _acknowledge(user, client, [e for e in taken if user.dice.random() < habits.acks])
-        client.unfollow(feed)
+            yield seat.dice.expovariate(1.0) * min(habits.read_s, 0.5)
+            taken = [client.take(feed)[0] for _ in range(min(len(feed.waiting), seat.dice.randint(1, 4)))]
+            yield from acknowledge(seat, [e for e in taken if seat.dice.random() < habits.acks])
+        for one in (feed, *idle):
+            client.unfollow(one)
 
 
-def _acknowledge(user: User, client: ClientProcess, entries: list[envelopes.Entry]) -> Program:
+def acknowledge(seat: Seat, entries: list[envelopes.Entry]) -> Program:
+    """Say that they were read: by place, or by id."""
     if not entries:
         return
-    if user.dice.random() < 0.2:
-        yield from client.ack([], [entry.id for entry in entries], 30.0)
+    if seat.dice.random() < 0.2:
+        yield from seat.client.ack([], [entry.id for entry in entries], 30.0)
     else:
-        yield from client.ack([entry.seq for entry in entries], [], 30.0)
-
-
-def _everybody_is_done(users: list[User]) -> bool:
-    return all(user.sent == len(user.outbox) for user in users)
+        yield from seat.client.ack([entry.seq for entry in entries], [], 30.0)
 
 
 # --- the end ----------------------------------------------------------------------------------------------
 
 
 def audit(user: User, mailbox: Mailbox, page: int, client: ClientProcess) -> Program:
-    """Read the whole mailbox of a user, who had no part in it: log in anew, all of it, then what is unread."""
-    login = client.request(envelopes.Login(id=1, op=user.dice.randbytes(16), name=user.name, password=PASSWORD))
-    yield ended([login])
+    """Read the whole mailbox of a user, who had no part in it: log in anew, all of it, what is unread, how much that
+    is; and subscribe, until all that is unread was handed over.
+    """
+    while client.session.token is None:
+        for password in user.passwords:
+            login = envelopes.Login(id=1, op=user.dice.randbytes(16), name=user.name, password=password)
+            outcome = client.request(login)
+            yield ended([outcome])
+            if outcome.error is None:
+                break
     for entries, contents in (yield from _all_pages(client, page, unread=False)):
         mailbox.entries += entries
         mailbox.contents += contents
     for entries, _ in (yield from _all_pages(client, page, unread=True)):
         mailbox.unread += [entry.seq for entry in entries]
+    overview = client.request(envelopes.Overview(id=1))
+    yield ended([overview])
+    assert isinstance(overview.answer, envelopes.Account), "nothing fails once the faults are over"
+    mailbox.overview = overview.answer
+    feed = client.follow(0, "", page, 50)
+    for _ in mailbox.unread:
+        yield lambda: bool(feed.waiting)
+        mailbox.followed.append(client.take(feed)[0].seq)
 
 
 def _all_pages(

@@ -1,55 +1,24 @@
-"""Planted faults: small patches to a core, in memory, that each break a promise. The simulation must see every one.
-
-A fault is a function that, given nothing, says which attributes to put in whose place. `FAULTS` holds them by name.
-"""
+"""Faults of sending: accepted and lost, stored twice, out of order, never answered, beyond limits (G1 to G4, G7)."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from msgspec.structs import replace
 
-from auth_service.memory import MemoryAccounts
-from broker.events import Action, Push
-from broker.reading import Reading
+import store_worker.memory as memory
+from broker.events import Action, Push, Reply
 from broker.sending import Sending
 from broker.store_link import StoreLink
-from broker.subscriptions import Subscription, Subscriptions
 from restante.sending import Stream
-from restante.wire import store_link
+from restante.wire import envelopes, store_link
 from restante.wire.envelopes import Result
-from restante.wire.store_link import MarkMessages, Stored, StoreMessages
+from restante.wire.store_link import Stored, StoreMessages
 from store_worker.core import Store
+from store_worker.journal import full_result
 from store_worker.memory import MemoryJournal
-
-Patch = tuple[type, str, Any]
-"""Whose attribute, its name, what is put in its place."""
-
-FAULTS: Final[dict[str, Callable[[], list[Patch]]]] = {}
-
-
-def fault(make: Callable[[], list[Patch]]) -> Callable[[], list[Patch]]:
-    """Register a fault under the name of its function."""
-    FAULTS[make.__name__] = make
-    return make
-
-
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """As long as this lasts the fault is there; none if the name is empty."""
-    patches = FAULTS[name]() if name else []
-    saved = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute, _ in patches]
-    for owner, attribute, new in patches:
-        setattr(owner, attribute, new)
-    try:
-        yield
-    finally:
-        for owner, attribute, old in saved:
-            setattr(owner, attribute, old)
-
+from tests.simulation.faults.planting import Patch, fault
 
 # --- G1: accepted means on disk -----------------------------------------------------------------------------
 
@@ -124,12 +93,6 @@ def retry_under_a_new_id() -> list[Patch]:
                 message.item = replace(message.item, id=message.item.id[::-1])
 
     return [(Stream, "lost", renaming)]
-
-
-@fault
-def forget_operations() -> list[Patch]:
-    """An authentication worker does not know that it has made this account already."""
-    return [(MemoryAccounts, "_done", lambda self, op: None)]
 
 
 # --- G3: in order -------------------------------------------------------------------------------------------
@@ -250,72 +213,113 @@ def drop_what_is_refused() -> list[Patch]:
     return [(StoreLink, "_aborted", mute)]
 
 
-# --- G5: kept until read ------------------------------------------------------------------------------------
+@fault
+def answer_twice() -> list[Patch]:
+    """Every hundredth `sent` goes out two times."""
+    settled = Sending._settled
+    count = iter(range(1_000_000))
+
+    def stammering(self: Sending, job: Any, outcome: Any, now: float, actions: list[Action]) -> None:
+        before = len(actions)
+        settled(self, job, outcome, now, actions)
+        if next(count) % 100 == 7:
+            actions += [a for a in actions[before:] if isinstance(a, Reply) and isinstance(a.envelope, envelopes.Sent)]
+
+    return [(Sending, "_settled", stammering)]
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
 @fault
-def ack_on_delivery() -> list[Patch]:
-    """What was handed to a subscriber counts as read."""
-    deliver = Subscriptions._deliver
+def take_any_content() -> list[Patch]:
+    """Whatever comes under a known id is taken for a repetition."""
 
-    def eager(
-        self: Subscriptions, subscription: Subscription, entries: Any, body: bytes, now: float, actions: Any
+    def trusting(kept: Any, message: store_link.Message, content: bytes) -> Result:
+        return Result(seq=kept.seq, stored_at_us=kept.stored_at_us, again=True)
+
+    return [(memory, "answer_known", trusting)]
+
+
+@fault
+def refuse_before_dedupe() -> list[Patch]:
+    """A message is refused for its recipients before anybody looks whether it was accepted already (RULES 12)."""
+    store = MemoryJournal._store
+
+    def hasty(self: MemoryJournal, command: StoreMessages, message: store_link.Message, content: bytes) -> Result:
+        for name, mailbox in zip(message.to, message.mailboxes, strict=False):
+            box = self._mailboxes.get(mailbox, memory.Mailbox())
+            if len(box.unread) >= self._unread_max:
+                return full_result(name)
+        return store(self, command, message, content)
+
+    return [(MemoryJournal, "_store", hasty)]
+
+
+@fault
+def one_more_than_fits() -> list[Patch]:
+    """A mailbox takes one message more than it may."""
+    start = MemoryJournal.start
+
+    def roomy(self: Any) -> Any:
+        if not self.__dict__.get("roomy"):
+            self.roomy, self._unread_max = True, self._unread_max + 1
+        return start(self)
+
+    return [(MemoryJournal, "start", roomy)]
+
+
+@fault
+def accept_for_some() -> list[Patch]:
+    """Recipients whose mailbox is full are left out, and the message is accepted for the others."""
+    store = MemoryJournal._store
+
+    def partial(self: MemoryJournal, command: StoreMessages, message: store_link.Message, content: bytes) -> Result:
+        room = [
+            (name, mailbox)
+            for name, mailbox in zip(message.to, message.mailboxes, strict=False)
+            if len(self._mailboxes.get(mailbox, memory.Mailbox()).unread) < self._unread_max
+        ]
+        if room and len(room) < len(message.mailboxes):
+            message = replace(message, to=[name for name, _ in room], mailboxes=[mailbox for _, mailbox in room])
+        return store(self, command, message, content)
+
+    return [(MemoryJournal, "_store", partial)]
+
+
+@fault
+def remember_the_unknown() -> list[Patch]:
+    """A name that nobody had is taken to be nobody's for good (RULES 13)."""
+    resolved = Sending._resolved
+
+    def stubborn(
+        self: Any, job: Any, missing: set[str], known: dict[str, int], outcome: Any, now: float, actions: list[Action]
     ) -> None:
-        deliver(self, subscription, entries, body, now, actions)
-        if entries:
-            mark = MarkMessages(mailbox=subscription.session.account, seqs=[entry.seq for entry in entries])
-            self._link.submit(mark, b"", lambda outcome, now, actions: None, 0)
+        nobody = self.__dict__.setdefault("nobody", set())
+        if hasattr(outcome, "accounts"):
+            nobody |= missing - outcome.accounts.keys()
+            outcome = replace(outcome, accounts={n: a for n, a in outcome.accounts.items() if n not in nobody})
+        resolved(self, job, missing, known, outcome, now, actions)
 
-    return [(Subscriptions, "_deliver", eager)]
-
-
-@fault
-def forget_marks() -> list[Patch]:
-    """The journal says that messages are marked, and marks none."""
-    return [(MemoryJournal, "_mark_one", lambda self, box, seq, read: True)]
+    return [(Sending, "_resolved", stubborn)]
 
 
 @fault
-def skip_at_a_pages_edge() -> list[Patch]:
-    """A subscription goes on one place too far behind a page."""
-    paged = Subscriptions._paged
+def a_clock_that_goes_back() -> list[Patch]:
+    """What is stored is stamped with whatever the clock says (RULES 22)."""
+    commit = MemoryJournal.commit
 
-    def skipping(self: Subscriptions, subscription: Subscription, reading: Any, *rest: Any) -> None:
-        if isinstance(reading, store_link.PageRead) and reading.more:
-            reading = replace(reading, through=reading.through + 1)
-        paged(self, subscription, reading, *rest)
+    def naive(self: MemoryJournal, writes: Any, now_us: int) -> Any:
+        self._stored_at_us = now_us
+        return commit(self, writes, now_us)
 
-    return [(Subscriptions, "_paged", skipping)]
-
-
-@fault
-def stay_live_without_credit() -> list[Patch]:
-    """A subscription whose credit ran out is not marked behind: what it could not be sent is forgotten."""
-    return [(Subscription, "fall_behind", lambda self, cursor: None)]
+    return [(MemoryJournal, "commit", naive)]
 
 
-# --- G6 and G7 ----------------------------------------------------------------------------------------------
+# --- G7: limits ---------------------------------------------------------------------------------------------
 
 
 @fault
-def read_the_neighbours_mail() -> list[Patch]:
-    """A page is read from the wrong mailbox."""
-    fetch = Reading.fetch
-
-    def nosy(self: Reading, session: Any, request: Any, now: float, actions: list[Action]) -> None:
-        own = session.account
-        session.account = 1
-        fetch(self, session, request, now, actions)
-        session.account = own
-
-    return [(Reading, "fetch", nosy)]
-
-
-@fault
-def ignore_credit() -> list[Patch]:
-    """A subscriber is sent whatever there is."""
-    return [
-        (Subscription, "may_deliver", property(lambda self: True)),
-        (Subscription, "messages_left", property(lambda self: 1_000)),
-        (Subscription, "bytes_left", property(lambda self: 1 << 20)),
-    ]
+def hold_without_bound() -> list[Patch]:
+    """The broker holds whatever a session sends."""
+    return [(Sending, "_no_room", lambda self, job, now: None)]
