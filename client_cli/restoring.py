@@ -10,6 +10,7 @@ was there is moved aside, never deleted. *Adopt* gives the store a new history a
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Final
@@ -42,8 +43,15 @@ def restore(directory: Path, data: Path, *, force: bool) -> tuple[Manifest, list
         lock = take_lock(data / datadir.LOCK)
     except SetupError as error:
         raise Failure(str(error), _NOT_DONE, "in_use") from error
-    assert lock, "it is held until this process ends"
-    _see_that_nobody_serves(data)
+    try:
+        _see_that_nobody_serves(data)
+        return manifest, _put_in_place(directory, data, manifest, force=force)
+    finally:
+        os.close(lock)
+
+
+def _put_in_place(directory: Path, data: Path, manifest: Manifest, *, force: bool) -> list[Path]:
+    """With the lock held. Returns where what was there has gone."""
     places = _places(directory, data, manifest)
     old = [path for path in _there(data) if not _same_key(directory, data, path)]
     if old and not force:
@@ -64,7 +72,7 @@ def restore(directory: Path, data: Path, *, force: bool) -> tuple[Manifest, list
         sync(folder)
     (data / datadir.RESTORING).unlink()
     sync(data)
-    return manifest, aside
+    return aside
 
 
 def _places(directory: Path, data: Path, manifest: Manifest) -> dict[Path, Path]:
