@@ -48,6 +48,14 @@ bench-replay: $(READY) ## all 243,046 messages, each compared with what was writ
 power: $(READY) ## cut the power under the databases; CUTS=20000 says how often, SEED=7 where to begin
 	$(PY) -m tests.disk.cuts --cuts $(or $(CUTS),2000) --seed $(or $(SEED),0) $(ARGS)
 
+.PHONY: simulate
+simulate: $(READY) ## whole clusters in virtual time, all going wrong; SEEDS=10000 says how many, FIRST=7 from which on
+	$(PY) -m tests.simulation.run --jobs 0 --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) $(ARGS)
+
+.PHONY: faults
+faults: $(READY) ## plant every fault in a core, and see which seed of the simulation finds it
+	$(PY) -m tests.simulation.run --jobs 0 --faults $(ARGS)
+
 .PHONY: up
 up: ## the three services in containers, until `docker compose down`
 	docker compose up --wait --build

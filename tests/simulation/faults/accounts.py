@@ -103,8 +103,12 @@ def old_tokens_stay_good() -> list[Patch]:
 
 @fault
 def revoked_and_still_good() -> list[Patch]:
-    """To end a token is to say so."""
-    end_token = MemoryAccounts.end_token
+    """To end a token is to say so, and the broker does not remember either."""
+    end_token, logged_in = MemoryAccounts.end_token, Accounts._logged_in
+
+    def forgetful(self: Accounts, *rest: Any) -> None:
+        self._ended.clear()
+        logged_in(self, *rest)
 
     def lenient(self: MemoryAccounts, op: bytes, account: int, token: int, now_us: int) -> Any:
         kept = self._tokens.get(token)
@@ -113,7 +117,7 @@ def revoked_and_still_good() -> list[Patch]:
             self._tokens[token] = kept
         return done
 
-    return [(MemoryAccounts, "end_token", lenient)]
+    return [(MemoryAccounts, "end_token", lenient), (Accounts, "_logged_in", forgetful)]
 
 
 # --- operations ---------------------------------------------------------------------------------------------
