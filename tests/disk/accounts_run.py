@@ -76,7 +76,7 @@ class What(Struct, frozen=True):
 def rows(db: apsw.Connection) -> Rows:
     """All that is promised to be kept, table by table."""
 
-    def of(sql: str) -> list[object]:
+    def of(sql: str) -> list[tuple[object, ...]]:
         return [*db.execute(sql)]
 
     return {

@@ -16,7 +16,7 @@ from msgspec import Struct
 from tests.disk.platter import LOSSES, Loss, Platter, describe
 from tests.disk.vfs import Op
 
-Rows = Mapping[str, Sequence[object]]
+Rows = Mapping[str, Sequence[tuple[object, ...]]]
 """A database's rows, by table."""
 
 C = TypeVar("C")

@@ -4,6 +4,7 @@ answered is settled by asking again, and in the end all is as if the disk had ne
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ class PatientStore(store_run.Workload):
             super().start()
         except JournalError:
             self._failing.mend()
-            if hasattr(self, "journal"):
+            with contextlib.suppress(AttributeError, apsw.ConnectionClosedError):  # it did not come as far as that
                 store_run.kill(self.journal._db)
             super().start()
 
