@@ -56,6 +56,19 @@ simulate: $(READY) ## whole clusters in virtual time, all going wrong; SEEDS=100
 faults: $(READY) ## plant every fault in a core, and see which seed of the simulation finds it
 	$(PY) -m tests.simulation.run --jobs 0 --faults $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(READY) ## hostile inputs by the million; ARGS='--inputs 10000000 --seed 7'
+	$(PY) -m tests.attack.fuzz $(ARGS)
+
+.PHONY: fuzz-sockets
+fuzz-sockets: $(READY) ## the same at a real server, over loopback; ARGS='--seconds 600'
+	$(PY) -m tests.attack.flood $(ARGS)
+
+.PHONY: fuzz-guided
+fuzz-guided: $(READY) ## atheris looks for ways through the decoders (it is installed for this; CPython 3.11 to 3.13)
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check atheris
+	$(PY) -m tests.attack.guided $(or $(ARGS),-max_total_time=60)
+
 .PHONY: up
 up: ## the three services in containers, until `docker compose down`
 	docker compose up --wait --build
