@@ -202,7 +202,8 @@ class Service:
 
     def _cut_off(self, excess: Excess) -> None:
         """Called by the guard, in its thread."""
-        self._log.warning("a connection was cut: too much waits", untaken=excess.untaken, unread=excess.unread)
+        if not excess.idle:  # those come and go: a network fails, a laptop is closed
+            self._log.warning("a connection was cut: too much waits", untaken=excess.untaken, unread=excess.unread)
         self._loop.post(CutOff())
 
     def _open_link(self) -> None:

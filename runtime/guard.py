@@ -13,7 +13,8 @@ the connection, and gave to it::
     both, over all    >  CONNECTIONS_BYTES_MAX    many of them: the largest goes first
 
 Such a connection is shut down. A thread looks four times a second, and then only if the process has grown: usually it
-reads one number. Where there is no `TCP_INFO` (other systems than Linux) nothing is guarded.
+reads one number. Twice a minute it looks in any case, for connections from which nothing comes any more, or never did:
+libzmq would keep them for ever, and they would use up the descriptors that others need. Where there is no `TCP_INFO` (other systems than Linux) nothing is guarded.
 
 The counts are of the loop's thread, the allowances of the looking one. ZMTP and CURVE add to what is sent, so that
 counts and kernel drift apart; whatever a look finds in a peer's favour is taken back at once, or it could be saved up.
@@ -27,6 +28,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -40,6 +42,8 @@ from restante.wire import limits
 GROWTH_BYTES: Final = 8 << 20
 #: Connections remembered, before those that are closed are looked for.
 REMEMBERED: Final = 1_024
+#: Seconds between two looks in any case. With ten thousand connections one takes 0.1 s.
+SWEEP_S: Final = 30.0
 #: Seconds between two looks at the process's size. On loopback 60 MB come in meanwhile.
 LOOK_S: Final = 0.25
 #: What ZMTP and CURVE add to a frame, at most, in bytes.
@@ -56,6 +60,8 @@ class Connection(msgspec.Struct):
     descriptor: int
     inode: int
     """Of the socket: a descriptor's number is used again, this is not while the socket lives."""
+    heard_at: float
+    """Monotonic seconds: of its last envelope, or of the look that first found it."""
     taken: int = 0
     given: int = 0
     taken_back: int = 0
@@ -63,13 +69,13 @@ class Connection(msgspec.Struct):
     added: int = 0
     """Acknowledged, and never counted as given."""
 
-    def excess(self, acked: int, received: int) -> Excess:
+    def excess(self, acked: int, received: int, idle: bool) -> Excess:
         """What libzmq holds for it. Called by the looking thread alone, which read the kernel's counts before."""
         taken, given = self.taken, self.given
         self.taken_back = max(self.taken_back, taken - received)
         self.added = max(self.added, acked - given)
         untaken = received - (taken - self.taken_back)
-        return Excess(self.descriptor, self.inode, untaken, given + self.added - acked)
+        return Excess(self.descriptor, self.inode, untaken, given + self.added - acked, idle)
 
 
 class Excess(msgspec.Struct, frozen=True):
@@ -79,6 +85,8 @@ class Excess(msgspec.Struct, frozen=True):
     inode: int
     untaken: int
     unread: int
+    idle: bool
+    """Nothing came from it for longer than from any that has a session."""
 
     @property
     def total(self) -> int:
@@ -86,7 +94,8 @@ class Excess(msgspec.Struct, frozen=True):
 
     @property
     def too_much(self) -> bool:
-        return self.untaken > limits.UNTAKEN_BYTES_MAX or self.unread > limits.UNREAD_BYTES_MAX
+        too_many = self.untaken > limits.UNTAKEN_BYTES_MAX or self.unread > limits.UNREAD_BYTES_MAX
+        return too_many or self.idle
 
 
 class Guard:
@@ -96,10 +105,13 @@ class Guard:
     shut down, in that other thread.
     """
 
-    def __init__(self, port: int, cut: Callable[[Excess], None]) -> None:
+    def __init__(self, port: int, cut: Callable[[Excess], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._port = port
         self._cut = cut
+        self._clock = clock
         self._by_id: dict[bytes, Connection] = {}
+        self._silent: dict[int, float] = {}
+        """Connections from which nothing ever came, by inode, and when each was first seen."""
         self._size = 0
         self._remembered = REMEMBERED
         self._ended = threading.Event()
@@ -122,7 +134,8 @@ class Guard:
         """An envelope of so many bytes and frames was taken from a connection."""
         connection = self._by_id.get(routing_id)
         if connection is None:
-            connection = self._by_id[routing_id] = Connection(descriptor, _inode(descriptor))
+            connection = self._by_id[routing_id] = Connection(descriptor, _inode(descriptor), 0.0)
+        connection.heard_at = self._clock()
         connection.taken += size + frames * FRAME_OVERHEAD
 
     def gave(self, routing_id: bytes, size: int) -> None:
@@ -134,11 +147,14 @@ class Guard:
     # --- looking ------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
+        sweep_at = self._clock() + SWEEP_S
         while not self._ended.wait(LOOK_S):
             size = _process_bytes()
             grown = size - self._size > max(GROWTH_BYTES, self._size // 8)
-            if grown or len(self._by_id) > self._remembered:
+            sweep = self._clock() >= sweep_at
+            if grown or sweep or len(self._by_id) > self._remembered:
                 cut = self.look()
+                sweep_at = self._clock() + SWEEP_S
                 self._remembered = max(REMEMBERED, 2 * len(self._by_id))
                 if not cut:
                     self._size = size
@@ -163,13 +179,19 @@ class Guard:
         """One for each connection that is open; what is known of others is forgotten."""
         known = self._by_id.copy()
         by_inode = {connection.inode: connection for connection in known.values()}
-        found, open_inodes = [], set()
+        found, silent, open_inodes = [], self._silent, set()
+        self._silent = {}
+        now = self._clock()
         for descriptor, inode in _sockets():
             counters = self._counters(descriptor)
-            if counters is not None:
-                open_inodes.add(inode)
-                connection = by_inode.get(inode) or Connection(descriptor, inode)
-                found.append(connection.excess(*counters))
+            if counters is None:
+                continue
+            open_inodes.add(inode)
+            connection, idle_s_max = by_inode.get(inode), limits.CONNECTION_IDLE_S_MAX
+            if connection is None:
+                connection, idle_s_max = Connection(descriptor, inode, silent.get(inode, now)), limits.GREETING_S_MAX
+                self._silent[inode] = connection.heard_at
+            found.append(connection.excess(*counters, now - connection.heard_at > idle_s_max))
         for routing_id, connection in known.items():
             if connection.inode not in open_inodes:
                 self._by_id.pop(routing_id, None)

@@ -160,6 +160,10 @@ largest pages: SEND_HWM alone would let forty gigabytes wait for one who asks an
 CONNECTIONS_BYTES_MAX: Final = 512 << 20
 """Both, of all connections together; past it the largest is cut."""
 
+CONNECTION_IDLE_S_MAX: Final = 120.0
+"""A connection from which nothing comes for so long is cut: its session is over after 90 s at most, and libzmq would
+keep it for ever. One that has never said anything is cut after GREETING_S_MAX."""
+
 VIOLATIONS_MAX: Final = 8
 """Malformed envelopes before a peer is ignored: a bug shows itself in fewer, a fuzzer doesn't stop."""
 

@@ -64,7 +64,8 @@ class Desk:
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.cut: list[Excess] = []
-        self.guard = Guard(self.listener.getsockname()[1], self.cut.append)
+        self.now = 1_000.0
+        self.guard = Guard(self.listener.getsockname()[1], self.cut.append, lambda: self.now)
         self.lines: list[Line] = []
 
     def line(self, *, known: bool = True, instead_of: Line | None = None) -> Line:
@@ -137,6 +138,29 @@ def test_of_many_that_are_too_much_together_the_largest_goes(desk: Desk, monkeyp
         line.arrives(b"x" * size)
     assert desk.guard.look() == 1
     assert [line.is_cut for line in lines] == [False, True, False]
+
+
+def test_a_connection_that_never_says_anything_is_cut(desk: Desk) -> None:
+    silent = desk.line(known=False)
+    assert desk.guard.look() == 0
+    desk.now += limits.GREETING_S_MAX - 1
+    late = desk.line(known=False)
+    assert desk.guard.look() == 0
+    desk.now += 2
+    assert desk.guard.look() == 1
+    assert (silent.is_cut, late.is_cut) == (True, False)
+    assert desk.cut[0].idle
+
+
+def test_one_from_which_nothing_comes_any_more_is_cut_after_its_session_is_over(desk: Desk) -> None:
+    gone, alive = desk.line(), desk.line()
+    desk.now += limits.CONNECTION_IDLE_S_MAX - 1
+    assert desk.guard.look() == 0
+    desk.guard.took(alive.id, alive.descriptor, 20, 2)
+    desk.now += 2
+    assert desk.guard.look() == 1
+    assert (gone.is_cut, alive.is_cut) == (True, False)
+    assert limits.CONNECTION_IDLE_S_MAX > limits.HEARTBEAT_S * limits.SILENCES_MAX
 
 
 def test_connections_that_are_closed_are_forgotten(desk: Desk) -> None:
