@@ -23,6 +23,11 @@ demo: $(READY) ## real conversations between real accounts, through a server of 
 test: $(READY) ## every test; ARGS='-k name' picks some
 	$(PY) -m pytest $(ARGS)
 
+.PHONY: torture
+torture: $(READY) ## kill, stop and cut off real processes, and judge what clients saw; SECONDS=600 ROUNDS=4 SEED=7
+	$(PY) -m tests.torture.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: check
 check: $(READY) ## format, lint, types, who imports whom, and whether the JSON Schemas are the types'
 	$(PY) -m ruff format --check --output-format concise .
