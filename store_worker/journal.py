@@ -116,6 +116,7 @@ class Journal(Protocol):
     def open(self, name: str, nonce: bytes) -> int:
         """Count one open of a broker's name, durably, and return its generation.
 
+        Where there is no room to count, it holds in this epoch, and is counted with the next commit: reading goes on.
         The nonce of the newest generation gives that generation again.
         """
 

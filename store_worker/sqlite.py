@@ -42,6 +42,8 @@ class SqliteJournal:
         self._counts = Counts(self._db)
         self._reads = Reads(self._db, self._counts)
         self._suspicion = Suspicion()
+        self._owed: dict[str, tuple[int, bytes]] = {}
+        """Generations, with their nonces, that a full disk had no room for."""
         self._high = 0
         self._stored_at_us = 0
 
@@ -57,15 +59,21 @@ class SqliteJournal:
         return self._transaction(count)
 
     def open(self, name: str, nonce: bytes) -> int:
-        def count() -> int:
-            row = self._db.execute("SELECT generation, nonce FROM brokers WHERE name = ?", (name,)).fetchone()
-            generation, last = row or (0, b"")
-            if nonce != last:
-                generation += 1
-                self._db.execute(_UPSERT_BROKER, (name, generation, nonce))
-            return generation
-
-        return self._transaction(count)
+        row = self._reading(lambda: self._db.execute(_SELECT_BROKER, (name,)).fetchone())
+        generation, last = self._owed.get(name) or row or (0, b"")
+        if nonce == last:
+            return int(generation)
+        generation += 1
+        try:
+            self._durably(_UPSERT_BROKER, (name, generation, nonce))
+            self._owed.pop(name, None)
+        except RolledBack as error:
+            if error.code != "storage_full":
+                raise
+            # A full disk has no room to count, and reading must go on. The epoch is durable, and everything said on
+            # the link bears it: so this generation serves until the epoch ends, or is counted by the next commit.
+            self._owed[name] = (generation, nonce)
+        return int(generation)
 
     def commit(self, writes: Sequence[Write], now_us: int) -> list[Written]:
         if not self._suspicion.awake:
@@ -114,6 +122,8 @@ class SqliteJournal:
         def execute() -> list[Written]:
             written = [writer.write(write) for write in writes]
             writer.finish()
+            for name, (generation, nonce) in self._owed.items():
+                self._db.execute(_UPSERT_BROKER, (name, generation, nonce))
             if settling:
                 self._db.execute(SETTLE)
             return written
@@ -121,6 +131,7 @@ class SqliteJournal:
         written = self._transaction(execute)
         self._high, self._stored_at_us = writer.high, now_us
         self._counts.settle()
+        self._owed.clear()
         if settling:
             suspicion.settle()
         return written
@@ -129,7 +140,7 @@ class SqliteJournal:
         self._durably(SETTLE, ())
         self._suspicion.settle()
 
-    def _durably(self, sql: str, bindings: Sequence[int | bytes]) -> None:
+    def _durably(self, sql: str, bindings: Sequence[int | str | bytes]) -> None:
         self._transaction(lambda: self._db.execute(sql, bindings))
 
     def _transaction(self, work: Callable[[], T]) -> T:
@@ -173,6 +184,7 @@ class SqliteJournal:
         raise error  # our bug: a statement that is wrong, a constraint that was not kept
 
 
+_SELECT_BROKER = "SELECT generation, nonce FROM brokers WHERE name = ?"
 _UPSERT_BROKER = """
     INSERT INTO brokers (name, generation, nonce) VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, nonce = excluded.nonce

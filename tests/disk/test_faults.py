@@ -23,6 +23,7 @@ from tests.disk import accounts_run, store_run
 from tests.disk.cuts import folder
 from tests.disk.runs import Call, Rows, Run, one_cut
 from tests.disk.vfs import Disk, Op, disk, healthy
+from tests.unit.store_worker.making import message, page, send, seqs
 
 T = TypeVar("T")
 
@@ -210,3 +211,24 @@ def _cut_after(of: ModuleType, run: Run[Any], failed_at: int | None) -> int:
         with folder() as left:
             of.check(run, one_cut(run, moment, "all lost"), Path(left))
     return len(chosen)
+
+
+def test_on_a_full_disk_the_link_is_opened_all_the_same_so_that_reading_goes_on() -> None:
+    with folder() as where, disk() as made:
+        journal = SqliteJournal(Path(where) / store_run.NAME, vfs=made.name)
+        journal.start()
+        assert journal.open("broker", b"1" * 16) == 1
+        (result,) = send(journal, message(1))
+        Failing(made, "full", 0)
+        with pytest.raises(RolledBack):
+            send(journal, message(2))
+        assert journal.open("broker", b"2" * 16) == journal.open("broker", b"2" * 16) == 2
+        assert journal.open("broker", b"3" * 16) == 3
+        assert seqs(page(journal)) == [result.seq]
+        made.fault = healthy
+        send(journal, message(2))
+        assert journal.open("broker", b"3" * 16) == 3
+        store_run.kill(journal._db)
+        again = SqliteJournal(Path(where) / store_run.NAME)
+        assert again.start().generations == {"broker": 3}, "what there was no room to count was counted with the next"
+        again.close()
