@@ -89,6 +89,10 @@ class AsyncClient:
         """The token that this client logs in with: as given, or as the last `login` or `passwd` brought it."""
         return self._driver.session.token
 
+    def on_connection(self, notice: Callable[[bool], None]) -> None:
+        """Have `notice` called with False when the connection is lost and with True when there is one, logged in."""
+        self._driver.noticed = notice
+
     # --- accounts -----------------------------------------------------------------------------------------
 
     async def hello(self) -> Welcome:

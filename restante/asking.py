@@ -232,7 +232,7 @@ def _expired(ask: Ask) -> ChatError | None:
         return None
     if isinstance(ask.header, CHANGES):
         return _in_doubt(ask, "no answer came in the time allowed")
-    return UnreachableError("the server was asked, and did not answer in the time allowed; nothing was changed")
+    return UnreachableError("the server was asked, and did not answer in the time allowed")
 
 
 def _in_doubt(ask: Ask, why: str) -> OutcomeUnknown:

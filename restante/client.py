@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -131,6 +131,10 @@ class Client:
         """When that token expires, once the account is known."""
         identity = self._driver.session.identity
         return None if identity is None else identity.expires_at_us
+
+    def on_connection(self, notice: Callable[[bool], None]) -> None:
+        """Have `notice` called with False when the connection is lost and with True when there is one, logged in."""
+        self._driver.noticed = notice
 
     # --- accounts -----------------------------------------------------------------------------------------
 

@@ -63,11 +63,8 @@ class Dialling:
         if self._refused_since is not None:
             return self._wrong_key()
         if not self._trouble:
-            return UnreachableError(f"{self._where} did not answer in the time allowed; this was not sent")
-        return UnreachableError(f"{self._where} cannot be reached ({self._trouble}); nothing was sent")
+            return UnreachableError(f"{self._where} did not answer in the time allowed")
+        return UnreachableError(f"{self._where} cannot be reached ({self._trouble})")
 
     def _wrong_key(self) -> WrongServerKey:
-        return WrongServerKey(
-            f"{self._where} answers, but does not hold the key that the address names; nothing was sent. "
-            "Ask for the server's address again (`chat address`, there)"
-        )
+        return WrongServerKey(f"{self._where} answers, but does not hold the key that the address names")

@@ -181,6 +181,9 @@ class Driver:
         """Messages that the session hasn't been told of: there is no room for them on the way."""
         self._fed: deque[Event] = deque()
         self._feeding = False
+        self._was_ready = False
+        self.noticed: Callable[[bool], None] | None = None
+        """Told when what is asked can be transmitted, and when it can't any more."""
         self.closed = False
 
     @property
@@ -285,14 +288,18 @@ class Driver:
                     self._perform(action)
         finally:
             self._feeding = False
+        if self.noticed is not None and self.ready != self._was_ready:
+            self._was_ready = self.ready
+            self.noticed(self._was_ready)
 
     def _tell_given(self) -> None:
         given, self._given = self._given, []
         self.feed(Submitted(given))
 
     def drain(self) -> int:
-        """Take in what has come, and what time has brought; gives how many things came."""
-        if self._given:
+        """Take in what has come, and what time has brought; gives how many things came, time and what was given told."""
+        told = len(self._given)
+        if told:
             self._tell_given()
         found = self.link.drain()
         for event in found:
@@ -302,12 +309,13 @@ class Driver:
         deadline = self.session.next_deadline()
         if deadline is not None and deadline <= time.monotonic():
             self.feed(Ticked())
-        return len(found)
+            told += 1
+        return len(found) + told
 
     def step(self, until: float | None = None) -> None:
         """Wait for something to come, or for time to bring something, at most `until`; take it in."""
         if self.drain():
-            return
+            return  # whoever waits looks whether it was that: there may be nothing more to come
         deadlines = [each for each in (self.session.next_deadline(), until) if each is not None]
         timeout_s = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         self.link.wait(timeout_s)

@@ -46,7 +46,9 @@ class Membership:
             return None
         if any(isinstance(ask.header, envelopes.Login) for ask in self._asks.unanswered()):
             return None
-        return self._refusal or NotLoggedIn("not logged in: log in first, or give a token")
+        return self._refusal or NotLoggedIn(
+            "nobody is logged in: log in (`chat login`, `Client.login`), or set CHAT_TOKEN"
+        )
 
     def wait(self, ask: Ask) -> None:
         """Somebody waits for the session to have an account."""

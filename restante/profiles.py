@@ -90,7 +90,7 @@ def load(name: str = DEFAULT) -> Profile | None:
     try:
         return msgspec.json.decode(raw, type=Profile)
     except msgspec.DecodeError as error:
-        raise SettingsError(f"the profile {path} is damaged ({error}): remove it and log in again") from error
+        raise SettingsError(f"the profile {path} is damaged: remove it and log in again") from error
 
 
 def save(profile: Profile, name: str = DEFAULT) -> Path:

@@ -107,8 +107,19 @@ def read_config(path: str) -> ConfigFile:
 
     try:
         return msgspec.convert(tomllib.loads(raw.decode()), ConfigFile)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise SettingsError(f"the settings {path} are wrong: {error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"the settings {path} are not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"the settings {path} are wrong: {_wrong_field(str(error))}") from error
+
+
+def _wrong_field(told: str) -> str:
+    """What msgspec says of a field, in words for whoever wrote the file."""
+    _, _, place = told.partition(" - at `$.")
+    field = place.rstrip("`")
+    if field in ConfigFile.__struct_fields__:
+        return f"{field} must be {'a number of seconds' if field == 'timeout' else 'text'}"
+    return f"{told}; they may have {', '.join(ConfigFile.__struct_fields__)}"
 
 
 def _first(*values: str | None) -> str | None:

@@ -418,6 +418,17 @@ class TestFollowing:
             alice.send("bob", str(len(seen)))
         assert seen == ["0", "1", "2", "3"]
 
+    def test_whoever_wants_is_told_of_each_loss_and_of_its_end(self, connect: Connect, broker: FakeBroker) -> None:
+        alice, bob = connect(), connect("bob")
+        told: list[bool] = []
+        getattr(bob, "client", bob).on_connection(told.append)
+        alice.send("bob", "0")
+        for _ in bob.inbox(follow=True, limit=3):
+            broker.cut()
+            alice.send("bob", "more")
+        assert told[0] is True
+        assert told[1:5] == [False, True, False, True]
+
     def test_who_follows_may_acknowledge_and_send(self, connect: Connect) -> None:
         alice, bob = connect(), connect("bob")
         alice.send("bob", "ping")

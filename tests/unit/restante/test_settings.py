@@ -121,7 +121,8 @@ class TestWrongSettings:
         ("text", "says"),
         [
             ("adress = 1", "adress"),
-            ("timeout = 'soon'", "timeout"),
+            ("timeout = 'soon'", "timeout must be a number of seconds"),
+            ("address = 5", "address must be text"),
             ("address = ", "config.toml"),
             ("timeout = -1", "more than 0"),
             ("address = 'chat://nowhere'", "not an address"),
