@@ -6,56 +6,33 @@ Lines are read as the server takes them, never the whole file. What became of ea
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import os
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
-from client_cli import exits
+from client_cli import batch_lines, exits
+from client_cli.batch_lines import BrokenLine, lines_of, outgoing_of, parse_line
 from client_cli.options import Options
-from client_cli.output import Output
+from client_cli.output import CantWrite, Output
 from client_cli.stdin import stdin
-from restante.wire.errors import ChatError
-from restante.wire.ids import once_id, read_id, show_id, uuid7
-from restante.wire.limits import MESSAGE_BYTES_MAX, RECIPIENTS_PER_MESSAGE_MAX
+from restante.wire.errors import ChatError, IdConflict
+from restante.wire.ids import show_id
 
 if TYPE_CHECKING:
     from client_cli.progress import Progress
     from restante.messages import Outcome, Outgoing
 
-LINE_BYTES_MAX: Final = 8 * MESSAGE_BYTES_MAX
-"""A line's bytes: JSON may write one byte of content as six, and names stand beside it."""
-
 FAILURES_SHOWN_MAX: Final = 100
 """Failed lines told one by one to a person; a million of them hide the sentence at the end."""
-
 
 ENDING: Final = (exits.FORBIDDEN, exits.UNKNOWN)
 """Exits that end a batch: who isn't logged in isn't with the next line either, and a server that could not be reached
 in the time allowed would cost each further line as much time again."""
-
-
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a batch. An unknown key is an error: a mistyped `once` would double messages in silence."""
-
-    to: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=RECIPIENTS_PER_MESSAGE_MAX)]
-    body: str | None = None
-    body_base64: str | None = None
-    once: str | None = None
-    content_type: str | None = None
-    reply_to: str | None = None
-
-
-class BrokenLine(Exception):
-    """A line that is no message; the text says why."""
 
 
 class Entry(msgspec.Struct):
@@ -80,62 +57,6 @@ class Totals(msgspec.Struct):
         return self.read - self.accepted - self.failed
 
 
-def parse_line(raw: bytes) -> Line:
-    """The message of a line. Raises BrokenLine."""
-    try:
-        line = msgspec.json.decode(raw, type=Line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenLine(f"not a message: {error}") from None
-    if (line.body is None) == (line.body_base64 is None):
-        raise BrokenLine("not a message: it needs either `body` or `body_base64`")
-    return line
-
-
-def outgoing_of(line: Line) -> Outgoing:
-    """What to send for a line; one without `once` gets an id of its own. Raises BrokenLine."""
-    from restante.messages import Outgoing
-
-    names = line.to.split(",") if isinstance(line.to, str) else line.to
-    names = list(dict.fromkeys(name.strip() for name in names))
-    if not all(names):
-        raise BrokenLine(f"`to` has an empty name: {line.to!r}")
-    try:
-        if line.once is not None:
-            once_id(0, line.once)
-        body = line.body.encode() if line.body is not None else base64.b64decode(line.body_base64 or "", validate=True)
-        reply_to = None if line.reply_to is None else read_id(line.reply_to)
-    except (ValueError, binascii.Error) as error:
-        raise BrokenLine(str(error)) from None
-    if not body:
-        raise BrokenLine("the body is empty")
-    if len(body) > MESSAGE_BYTES_MAX:
-        raise BrokenLine(f"the body has {len(body):,} bytes, the limit is {MESSAGE_BYTES_MAX:,}")
-    return Outgoing(
-        to=names,
-        body=body,
-        once=line.once,
-        content_type=line.content_type or ("application/octet-stream" if line.body is None else None),
-        reply_to=reply_to,
-        id=None if line.once is not None else uuid7(time.time_ns() // 1000, os.urandom(10)),
-    )
-
-
-def lines_of(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The lines with their numbers, blank ones passed over; None for one over LINE_BYTES_MAX.
-
-    A last line without its newline is a line.
-    """
-    number = 0
-    while raw := file.readline(LINE_BYTES_MAX):
-        number += 1
-        if not raw.endswith(b"\n") and len(raw) == LINE_BYTES_MAX:
-            while (rest := file.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
-                pass
-            yield number, None
-        elif raw.strip():
-            yield number, raw
-
-
 class Ledger:
     """Which lines are out, which have come back, and in which order to tell of them."""
 
@@ -149,7 +70,7 @@ class Ledger:
             self.totals.read += 1
             try:
                 if raw is None:
-                    raise BrokenLine(f"longer than {LINE_BYTES_MAX:,} bytes")
+                    raise BrokenLine(f"it is longer than {batch_lines.LINE_BYTES_MAX:,} bytes")
                 message = outgoing_of(parse_line(raw))
             except BrokenLine as error:
                 self._entries.append(Entry(number, broken=str(error)))
@@ -176,51 +97,73 @@ class Ledger:
 
 
 class Report:
-    """Tells what became of each line: as JSON on stdout, or the failures alone on stderr."""
+    """Tells what became of each line: the accepted ones' ids, or all as JSON, on stdout; the failures on stderr."""
 
     def __init__(self, options: Options, ledger: Ledger, progress: Progress | None) -> None:
-        self._json = Output() if options.json else None
+        self._output = Output()
+        self._json = options.json
+        self._ids = not (options.json or options.quiet)
         self._ledger = ledger
         self._progress = progress
         self._shown = 0
 
     def broken(self) -> None:
+        """Tell of the broken lines that are next in order. Raises CantWrite."""
         for entry in self._ledger.broken():
-            self._failed(entry, "broken_line", entry.broken, "not sent")
+            self._failed(entry, "broken_line", entry.broken, "it was not sent")
 
     def outcome(self, outcome: Outcome) -> None:
-        """Tell of an outcome, and of the broken lines before it. Raises Failure for one that ends the batch."""
+        """Tell of an outcome, and of the broken lines before it.
+
+        Raises Failure for one that ends the batch, CantWrite if nobody can be told.
+        """
         self.broken()
         entry = self._ledger.settle(outcome)
         receipt = outcome.receipt
         if receipt is None:
-            assert outcome.error is not None
-            failure = exits.failure_of(outcome.error)
-            self._failed(entry, failure.code, failure.text, failure.advice.data)
-            if failure.advice.exit in ENDING:
-                raise failure
-        elif self._json is not None:
+            self._refused(entry, outcome)
+        elif self._json:
             self._write(entry, ok=True, id=show_id(receipt.id), seq=receipt.seq, again=receipt.again)
+        elif self._ids:
+            self._output.write(f"{show_id(receipt.id)}\n")
         if self._progress is not None:
             self._progress.show(self._ledger.totals)
 
+    def _refused(self, entry: Entry, outcome: Outcome) -> None:
+        assert outcome.error is not None
+        failure = exits.failure_of(outcome.error)
+        text = failure.text
+        if isinstance(outcome.error, IdConflict) and outcome.outgoing.once is not None:
+            from client_cli.commands.send import taken
+
+            text = taken(outcome.outgoing.once)
+        if failure.advice.exit in ENDING:
+            self._write_failed(entry, failure.code, text)
+            raise failure  # which tells people of it
+        self._failed(entry, failure.code, text, exits.data_of(failure.advice, "send", text))
+
     def _failed(self, entry: Entry, code: str, text: str, data: str) -> None:
-        if self._json is not None:
-            known = {} if entry.message_id is None else {"id": show_id(entry.message_id)}
-            self._write(entry, ok=False, **known, error=code, text=text)
+        from client_cli.telling import sentence
+
+        self._write_failed(entry, code, text)
         self._shown += 1
         if self._shown <= FAILURES_SHOWN_MAX:
-            from client_cli.render import escape
+            from client_cli.render import escape_line
 
-            self._say(f"line {entry.number}: {escape(text.rstrip('.'))} ({data.rstrip('.').lower()})")
+            meaning = f" ({data[0].lower()}{data[1:].rstrip('.')})" if data else ""
+            self._say(f"Line {entry.number}: {escape_line(sentence(text).rstrip('.'))}{meaning}.")
         elif self._shown == FAILURES_SHOWN_MAX + 1:
             self._say("More lines failed; only the first hundred are shown. --json tells of all.")
+
+    def _write_failed(self, entry: Entry, code: str, text: str) -> None:
+        if self._json:
+            known = {} if entry.message_id is None else {"id": show_id(entry.message_id)}
+            self._write(entry, ok=False, **known, error=code, text=text)
 
     def _write(self, entry: Entry, **fields: Any) -> None:
         from client_cli.render import json_line
 
-        assert self._json is not None
-        self._json.write(json_line({"line": entry.number, **fields}))
+        self._output.write(json_line({"line": entry.number, **fields}))
 
     def _say(self, text: str) -> None:
         if self._progress is not None:
@@ -230,8 +173,8 @@ class Report:
 
 
 def send_batch(options: Options, path: str) -> int:
-    """Send the lines of a file, `-` for stdin; the exit code. Raises OSError if it can't be read."""
-    with contextlib.nullcontext(stdin()) if path == "-" else Path(path).open("rb") as file:
+    """Send the lines of a file, `-` for stdin; the exit code. Raises click.UsageError if it can't be opened."""
+    with _opened(path) as file:
         from client_cli.progress import progress_for
 
         ledger = Ledger()
@@ -239,12 +182,22 @@ def send_batch(options: Options, path: str) -> int:
             report = Report(options, ledger, progress)
             stopped = _stream(options, file, ledger, report)
     totals = ledger.totals
+    if isinstance(stopped, KeyboardInterrupt):
+        click.echo(_standing(totals, "Interrupted"), err=True)
+        return exits.INTERRUPTED
     if stopped is not None:
-        why = "Interrupted" if isinstance(stopped, KeyboardInterrupt) else "The batch ended early"
-        click.echo(_standing(totals, why), err=True)
-        raise stopped
-    options.say(_summary(totals))
+        raise _ended_early(stopped, totals)
+    options.say(_summary(totals) if totals.read else "There were no lines: nothing was sent.")
     return exits.PARTLY if totals.failed else exits.DONE
+
+
+def _opened(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    if path == "-":
+        return contextlib.nullcontext(stdin())
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise click.UsageError(f"The batch {path} can't be read: {error.strerror}. Nothing was sent.") from None
 
 
 def _stream(
@@ -261,6 +214,21 @@ def _stream(
     return None
 
 
+def _ended_early(error: ChatError | exits.Failure | OSError, totals: Totals) -> exits.Failure:
+    """What a batch that was cut short ends with: why, and how things stand, which no table of errors knows."""
+    if isinstance(error, CantWrite):
+        code = exits.PARTLY if totals.failed else exits.REFUSED
+        failure = exits.Failure(f"The results could not be written: {error.reason}", exits.Advice(code, "", ""))
+    elif isinstance(error, OSError):
+        failure = exits.Failure(f"The lines could not be read: {error.strerror}", exits.SYSTEM, "os_error")
+    else:
+        failure = error if isinstance(error, exits.Failure) else exits.failure_of(error)
+    if not totals.read:
+        return failure
+    standing = _standing(totals, "The batch ended early")
+    return exits.Failure(failure.text, failure.advice._replace(data=standing), failure.code)
+
+
 def _summary(totals: Totals) -> str:
     again = f" ({totals.again:,} of them had been before)" if totals.again else ""
     failed = f", {totals.failed:,} failed" if totals.failed else ""
@@ -269,7 +237,10 @@ def _summary(totals: Totals) -> str:
 
 def _standing(totals: Totals, why: str) -> str:
     """What can be relied on when a batch was cut short, and how to go on."""
-    text = f"{why}: {_summary(totals)[:-1]}, {totals.waiting:,} not known, of {totals.read:,} lines read."
+    from client_cli.render import count
+
+    waiting = f", {totals.waiting:,} not known" if totals.waiting else ""
+    text = f"{why}: {_summary(totals)[:-1]}{waiting}, of {count(totals.read, 'line')} read."
     if not totals.without_once:
         return f'{text} All of them carry "once": the same command can be repeated, and nothing is doubled.'
     return (

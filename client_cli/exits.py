@@ -5,11 +5,12 @@
     2  wrong usage: nothing was tried
     3  part of a batch failed, the rest is done
     4  not logged in, or not allowed
-    5  unreachable, unavailable or unknown: safe to repeat, with the same --once if it is a send
+    5  unknown or unreachable: safe to repeat, with the same --once if it is a send
     6  waited, and nothing came
     130  interrupted
 
-A test holds `ADVICE` against the table of codes of the wire, so that no code is without an exit.
+A test holds `ADVICE` against the table of codes of the wire, so that no code is without an exit. Where `{chat}` stands
+in an advice, the command is shown with the options that it was called with.
 """
 
 from __future__ import annotations
@@ -53,79 +54,102 @@ class Failure(Exception):
         self.code = code
 
 
-_NOTHING: Final = "Nothing was changed."
-_NOT_SENT: Final = "The message was not sent."
+NOTHING: Final = "Nothing was changed."
+NOT_SENT: Final = "The message was not sent."
+MAYBE_STORED: Final = "The message may or may not be stored."
+_NOT_KNOWN: Final = "Whether it happened is not known."
 _AGAIN: Final = "Repeat the command in a moment."
-_LOGIN: Final = "Log in: chat login NAME"
-_BUG: Final = "This is a bug, or client and server are of different versions: compare with `chat version`."
+_LOGIN: Final = "Log in: {chat} login NAME"
+_BUG: Final = "This is a bug, or client and server are of different versions: compare with `{chat} version`."
 
 ADVICE: Final[dict[str, Advice]] = {
     # the frames and the header
-    "bad_frame": Advice(REFUSED, _NOTHING, _BUG),
-    "bad_request": Advice(REFUSED, _NOTHING, "Correct what it names and repeat the command."),
-    "unknown_type": Advice(REFUSED, _NOTHING, _BUG),
-    "unsupported_version": Advice(REFUSED, _NOTHING, "Install the client that belongs to the server's version."),
-    "too_large": Advice(REFUSED, _NOTHING, "Send less at once."),
+    "bad_frame": Advice(REFUSED, NOTHING, _BUG),
+    "bad_request": Advice(REFUSED, NOTHING, "Correct what it names and repeat the command."),
+    "unknown_type": Advice(REFUSED, NOTHING, _BUG),
+    "unsupported_version": Advice(REFUSED, NOTHING, "Install the client that belongs to the server's version."),
+    "too_large": Advice(REFUSED, NOTHING, "Send less at once."),
     # sessions
-    "no_session": Advice(UNKNOWN, _NOTHING, _AGAIN),
-    "not_logged_in": Advice(FORBIDDEN, _NOTHING, _LOGIN),
-    "already_logged_in": Advice(REFUSED, _NOTHING, _BUG),
+    "no_session": Advice(UNKNOWN, NOTHING, _AGAIN),
+    "not_logged_in": Advice(FORBIDDEN, NOTHING, _LOGIN),
+    "already_logged_in": Advice(REFUSED, NOTHING, _BUG),
     "session_ended": Advice(FORBIDDEN, "What was confirmed before that is kept.", _LOGIN),
-    "too_many_requests": Advice(UNKNOWN, _NOTHING, _AGAIN),
+    "too_many_requests": Advice(UNKNOWN, NOTHING, _AGAIN),
     # accounts
-    "bad_name": Advice(REFUSED, _NOTHING, "Choose 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit."),
-    "bad_password": Advice(REFUSED, _NOTHING, "Choose a password of at least 8 characters, at most 1,024 bytes."),
-    "name_taken": Advice(REFUSED, _NOTHING, "Choose another name, or log in if it is yours: chat login NAME"),
-    "wrong_credentials": Advice(FORBIDDEN, _NOTHING, "Check the name and the password."),
-    "bad_token": Advice(FORBIDDEN, _NOTHING, _LOGIN),
-    "registration_closed": Advice(FORBIDDEN, _NOTHING, "Ask whoever runs the server for an account."),
-    "rate_limited": Advice(UNKNOWN, _NOTHING, "Wait, then repeat the command."),
-    "unknown_token": Advice(REFUSED, _NOTHING, "Check the number."),
+    "bad_name": Advice(REFUSED, NOTHING, "Give another name."),
+    "bad_password": Advice(REFUSED, NOTHING, "Choose another password."),
+    "name_taken": Advice(REFUSED, NOTHING, "Choose another name, or log in if it is yours: {chat} login NAME"),
+    "wrong_credentials": Advice(FORBIDDEN, NOTHING, "Check the name and the password."),
+    "bad_token": Advice(FORBIDDEN, NOTHING, _LOGIN),
+    "registration_closed": Advice(FORBIDDEN, NOTHING, "Ask whoever runs the server for an account."),
+    "rate_limited": Advice(UNKNOWN, NOTHING, "Wait, then repeat the command."),
+    "unknown_token": Advice(REFUSED, NOTHING, "Check the number."),
     # sending
     "unknown_recipient": Advice(REFUSED, "It was sent to nobody, not even to the others.", "Check the names."),
-    "empty_body": Advice(REFUSED, _NOT_SENT, "Give the message a content."),
-    "body_too_large": Advice(REFUSED, _NOT_SENT, "Put it in a file and send where that is."),
-    "mailbox_full": Advice(REFUSED, _NOT_SENT, "Ask the recipient to read."),
+    "empty_body": Advice(REFUSED, NOT_SENT, "Give the message a content."),
+    "body_too_large": Advice(REFUSED, NOT_SENT, "Put it in a file and send where that is."),
+    "mailbox_full": Advice(REFUSED, NOT_SENT, "Ask the recipient to read."),
     "id_conflict": Advice(
         REFUSED,
         "The first message stands; this one was not sent.",
         "Use another --once key for another message.",
     ),
-    "gap": Advice(UNKNOWN, _NOT_SENT, _AGAIN),
-    "poison": Advice(REFUSED, _NOT_SENT, "Tell whoever runs the server: its log says more."),
+    "gap": Advice(UNKNOWN, NOT_SENT, _AGAIN),
+    "poison": Advice(REFUSED, NOT_SENT, "Tell whoever runs the server: its log says more."),
     # reading
-    "history_changed": Advice(REFUSED, _NOTHING, "The server was restored from a backup: read from the beginning."),
-    "unknown_subscription": Advice(REFUSED, _NOTHING, _BUG),
+    "history_changed": Advice(REFUSED, NOTHING, "The server was restored from a backup: read from the beginning."),
+    "unknown_subscription": Advice(REFUSED, NOTHING, _BUG),
     # the server's state
-    "busy": Advice(UNKNOWN, _NOTHING, _AGAIN),
+    "busy": Advice(UNKNOWN, NOTHING, _AGAIN),
     "unavailable": Advice(
-        UNKNOWN, "Whether it happened is not known.", "`chat health` says what is missing; repeating it is safe."
+        UNKNOWN, _NOT_KNOWN, "`{chat} health` says what is missing; to repeat a send safely, give it the same --once."
     ),
     "storage_full": Advice(UNKNOWN, "Nothing was stored.", "Free space on the server's disk, then repeat."),
     "storage_failed": Advice(UNKNOWN, "Nothing was stored.", "Look at the server's disk and log, then repeat."),
-    "internal": Advice(UNKNOWN, "Whether it happened is not known.", "The server's log says more."),
+    "internal": Advice(UNKNOWN, _NOT_KNOWN, "The server's log says more."),
 }
 
 _UNREACHABLE: Final = Advice(
     UNKNOWN,
-    "Nothing was sent.",
+    NOTHING,
     "Check that the server runs (`chat serve`) and that the address is right (`chat address`).",
 )
 _WRONG_KEY: Final = Advice(
     UNKNOWN,
-    "Nothing was sent: it may not be your server.",
-    "Ask for the server's address anew: `chat address` prints it where it runs.",
+    NOTHING,
+    "It may not be your server: ask for the address anew, `chat address` prints it where the server runs.",
 )
 NO_ADDRESS: Final = Advice(
-    UNKNOWN, "Nothing was sent.", "Start one with `chat serve`, or name it with --address or CHAT_ADDRESS."
+    USAGE, NOTHING, "Start one with `chat serve`, or name one with --address or CHAT_ADDRESS: `chat address` prints it."
 )
-_SETTINGS: Final = Advice(USAGE, "Nothing was tried.", "")
-_UNKNOWN: Final = Advice(UNKNOWN, "It may or may not have happened.", "Repeating it is safe with the same --once.")
+_SETTINGS: Final = Advice(USAGE, NOTHING, "")
+_UNKNOWN: Final = Advice(UNKNOWN, _NOT_KNOWN, "Repeating it is safe.")
 _UNLISTED: Final = Advice(REFUSED, "The server refused it.", "The client is older than the server: update it.")
 SYSTEM: Final = Advice(REFUSED, "What was done before that stands.", "")
 """The machine refused: a file, a folder, an output."""
 
-_OTHER: Final = Advice(REFUSED, _NOTHING, "Correct that and repeat the command.")
+_OTHER: Final = Advice(REFUSED, NOTHING, "Correct that and repeat the command.")
+
+CHANGING: Final = frozenset({"register", "login", "logout", "passwd", "send", "ack", "unread"})
+"""The commands of which it is worth saying that nothing was changed."""
+
+_SAID: Final = {
+    NOTHING: ("nothing was", "not sent"),
+    NOT_SENT: ("nothing was", "not sent"),
+    _NOT_KNOWN: ("not known", "may have been"),
+    MAYBE_STORED: ("not known",),
+}
+"""What in an error's own text says the same already."""
+
+
+def data_of(advice: Advice, command: str, text: str) -> str:
+    """What an error means for the user's data; "" where that goes without saying, or stands in the text."""
+    data = advice.data
+    if data == NOTHING and command == "send":
+        data = NOT_SENT
+    if data == NOTHING and command not in CHANGING:
+        return ""
+    return "" if any(words in text.lower() for words in _SAID.get(data, ())) else data
 
 
 def advice_for(error: ChatError) -> Advice:

@@ -5,7 +5,6 @@ A command's module is imported when that command is called, and no other: a slow
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -59,55 +58,25 @@ class LazyGroup(click.Group):
         sys.exit(self._run(*args, **{**kwargs, "standalone_mode": False}))
 
     def _run(self, *args: Any, **kwargs: Any) -> int:
-        options = Options()
+        options = Options(str(kwargs.get("prog_name") or "chat"))
         try:
             result = super().main(*args, **{"obj": options, **kwargs})
             return result if isinstance(result, int) else exits.DONE
         except click.ClickException as error:
             error.show()
             return error.exit_code
-        except exits.Failure as failure:
-            return _tell(options, failure)
         except click.Abort:
             return exits.INTERRUPTED
-        except OSError as error:
-            return _tell_os(options, error)
-        except ChatError as error:
-            return _tell(options, exits.failure_of(error))
+        except (exits.Failure, OSError, ChatError) as error:
+            return _told(options, error)
 
 
-def _tell_os(options: Options, error: OSError) -> int:
-    if error.errno == errno.EPIPE:
-        _let_go_of_stdout()
-        return exits.REFUSED
-    what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
-    return _tell(options, exits.Failure(what, exits.SYSTEM, "os_error"))
+def _told(options: Options, error: exits.Failure | OSError | ChatError) -> int:
+    from client_cli.telling import tell, tell_os
 
-
-def _let_go_of_stdout() -> None:
-    """Nobody reads any more: what Python still holds for stdout must not fail a second time at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return
-
-
-def _tell(options: Options, failure: exits.Failure) -> int:
-    """One sentence on what happened, one on what it means for their data, one on what to do."""
-    from client_cli.render import escape, json_line
-
-    advice = failure.advice
-    if options.json:
-        said = {"error": failure.code or "failed", "text": failure.text, "data": advice.data, "do": advice.do}
-        sys.stderr.write(json_line(said))
-    else:
-        click.echo(f"chat: {escape(_sentence(failure.text))} {advice.data} {advice.do}".rstrip(), err=True)
-    return advice.exit
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?", ":")) else text + "."
+    if isinstance(error, OSError):
+        return tell_os(options, error)
+    return tell(options, error if isinstance(error, exits.Failure) else exits.failure_of(error))
 
 
 @click.group(

@@ -26,12 +26,13 @@ def named(words: Iterable[str]) -> Iterator[int | bytes]:
     """The messages that words name: an id, a seq, or `-` for those on stdin, a line each. Raises click.UsageError."""
     for word in words:
         if word == "-":
-            yield from (_mark(line.decode("utf-8", "replace").strip()) for line in stdin() if line.strip())
+            yield from (mark_of(line.decode("utf-8", "replace").strip()) for line in stdin() if line.strip())
         else:
-            yield _mark(word)
+            yield mark_of(word)
 
 
-def _mark(word: str) -> int | bytes:
+def mark_of(word: str) -> int | bytes:
+    """The message that a word names, by seq or by id. Raises click.UsageError."""
     if word.isascii() and word.isdigit() and len(word) <= SEQ_DIGITS_MAX:
         return int(word)
     try:
@@ -57,10 +58,16 @@ def _report(options: Options, asked: int, changed: int, unknown: list[str], read
     if options.json:
         Output().write(json_line({"changed": changed, "unknown": unknown}))
     for one in itertools.islice(unknown, 100):
-        click.echo(f"chat: this mailbox holds no message {one}", err=True)
+        click.echo(f"chat: This mailbox holds no message {one}.", err=True)
     state = "read" if read else "unread"
     was = asked - len(unknown) - changed
-    options.say(f"{count(changed, 'message')} marked {state}" + (f", {was:,} were so before." if was > 0 else "."))
+    before = f", {was:,} {were(was)} so before" if was > 0 else ""
+    options.say(f"{count(changed, 'message')} marked {state}{before}.")
     if not unknown:
         return exits.DONE
     return exits.REFUSED if len(unknown) == asked else exits.PARTLY
+
+
+def were(number: int) -> str:
+    """`1 was`, `2 were`."""
+    return "was" if number == 1 else "were"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 class Options:
     """The common options as given; None means that the library's own order of sources decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, prog: str = "chat") -> None:
+        self.prog = prog
+        self.command = ""
+        """The command's name, once it runs."""
         self.address: str | None = None
         self.profile: str | None = None
         self.timeout_s: float | None = None
@@ -49,6 +52,16 @@ class Options:
         self.settings()
         name = f"chat {__version__}"
         return Client(self.address, profile=self.profile, timeout_s=self.timeout_s, client_name=name)
+
+    @property
+    def chat(self) -> str:
+        """How to call the command so that it speaks with the same server as the same person."""
+        return self.without_profile + (f" --profile {self.profile}" if self.profile else "")
+
+    @property
+    def without_profile(self) -> str:
+        """The same, as whoever."""
+        return self.prog + (f" --address {self.address}" if self.address else "")
 
     def say(self, text: str) -> None:
         """Tell the person something that is not data, unless they want quiet."""
@@ -85,20 +98,45 @@ def _note(ctx: click.Context, param: click.Parameter, value: object) -> None:
         setattr(options, str(param.name), value)
 
 
+def _profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The profiles there are that begin so."""
+    from restante.places import in_user_config
+
+    try:
+        files = os.listdir(in_user_config("profiles"))  # noqa: PTH208 - pathlib would cost every command
+    except OSError:
+        return []
+    names = sorted(name.removesuffix(".json") for name in files if name.endswith(".json") and name[0] != ".")
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def common_options() -> list[click.Parameter]:
     """The options that every command takes."""
 
     def flag(*names: str, help: str) -> click.Option:
         return click.Option(names, is_flag=True, default=False, expose_value=False, callback=_note, help=help)
 
-    def value(*names: str, kind: click.ParamType[Any] | None = None, metavar: str, help: str) -> click.Option:
+    def value(
+        *names: str,
+        kind: click.ParamType[Any] | None = None,
+        metavar: str,
+        complete: Callable[[click.Context, click.Parameter, str], list[str]] | None = None,
+        help: str,
+    ) -> click.Option:
         return click.Option(
-            names, type=kind, metavar=metavar, default=None, expose_value=False, callback=_note, help=help
+            names,
+            type=kind,
+            metavar=metavar,
+            default=None,
+            expose_value=False,
+            callback=_note,
+            shell_complete=complete,
+            help=help,
         )
 
     return [
         value("--address", metavar="ADDR", help="The server, as `chat address` prints it. [CHAT_ADDRESS]"),
-        value("--profile", metavar="NAME", help="Whose login and server to use. [CHAT_PROFILE]"),
+        value("--profile", metavar="NAME", complete=_profiles, help="Whose login and server to use. [CHAT_PROFILE]"),
         value(
             "--timeout",
             "timeout_s",
@@ -119,6 +157,10 @@ class ChatCommand(click.Command):
         super().__init__(*args, **kwargs)
         self._common = common_options()
         self.params.extend(self._common)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        options_of(ctx).command = str(ctx.info_name)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own = [one for one in self.get_params(ctx) if one not in self._common and isinstance(one, click.Option)]

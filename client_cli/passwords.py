@@ -9,7 +9,7 @@ import click
 
 from client_cli.options import Options
 from client_cli.stdin import stdin
-from restante.wire.limits import PASSWORD_BYTES_MAX
+from restante.wire.limits import PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN
 
 password_file = click.option(
     "--password-file",
@@ -31,14 +31,25 @@ def read_password(options: Options, source: str | None, prompt: str, *, twice: b
         raise click.UsageError(
             "A password is needed, and nobody can be asked: give --password-file FILE, or - for stdin."
         )
-    return str(click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
+    check = _long_enough if twice else None
+    return str(click.prompt(prompt, hide_input=True, confirmation_prompt=twice, value_proc=check, err=True))
+
+
+def _long_enough(password: str) -> str:
+    """A new password that the server would take for its length, so that none is typed twice in vain."""
+    if len(password) < PASSWORD_CHARS_MIN:
+        raise click.UsageError(f"A password has at least {PASSWORD_CHARS_MIN} characters, and this is shorter.")
+    return password
 
 
 def _from_source(source: str) -> str:
     if source == "-":
         return _first_line(stdin(), "stdin")
-    with Path(source).open("rb") as file:
-        return _first_line(file, source)
+    try:
+        with Path(source).open("rb") as file:
+            return _first_line(file, source)
+    except OSError as error:
+        raise click.UsageError(f"There is no password to be had from {source}: {error.strerror}.") from None
 
 
 def _first_line(file: IO[bytes], where: str) -> str:

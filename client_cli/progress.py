@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from client_cli.options import Options, is_colourful, is_lively
+from client_cli.options import Options, is_colourful, is_lively, is_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -40,8 +40,8 @@ class Progress:
 
 @contextlib.contextmanager
 def progress_for(options: Options, file: IO[bytes]) -> Iterator[Progress | None]:
-    """A bar while a file is sent; None where nobody would see it."""
-    if options.quiet or not is_lively(sys.stderr):
+    """A bar while a file is sent; None where nobody would see it, or where the results on stdout would break it."""
+    if options.quiet or not is_lively(sys.stderr) or is_terminal(sys.stdout):
         yield None
         return
     from rich.console import Console

@@ -33,6 +33,11 @@ def escape(text: str) -> str:
     return _UNSAFE.sub(_escaped, text)
 
 
+def escape_line(text: str) -> str:
+    r"""The same for what must stay one line: newline and tab are shown as `\n` and `\t`."""
+    return escape(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _escaped(found: re.Match[str]) -> str:
     point = ord(found[0])
     if found[0] == "\r":
@@ -92,21 +97,25 @@ def message_record(message: Message) -> dict[str, Any]:
     return record
 
 
-def message_for_people(message: Message, *, me: str = "", colour: bool = False) -> str:
-    """A message as people see it: a head, then the body, indented; an empty line ends it."""
+def message_for_people(message: Message, *, me: str = "", colour: bool = False, chat: str = "chat") -> str:
+    """A message as people see it: a head, then the body, indented; an empty line ends it.
+
+    `chat` is how the command is called, for what can't be shown.
+    """
     names = ", ".join("you" if name == me else name for name in message.to)
     head = escape(f"{message.sender} → {names}" if len(message.to) > 1 else message.sender)
     if colour:
         head = f"\x1b[1m{head}\x1b[0m"
     read = ", read" if message.state == "read" else ""
-    return f"{head}  {local_time(message.stored_at_us)}{read}  {show_id(message.id)}\n{_body(message)}\n"
+    return f"{head}  {local_time(message.stored_at_us)}{read}  {show_id(message.id)}\n{_body(message, chat)}\n"
 
 
-def _body(message: Message) -> str:
+def _body(message: Message, chat: str) -> str:
     text = text_of(message.body, message.content_type)
     if text is None:
         kind = escape(message.content_type)
-        text = f"({len(message.body):,} bytes of {kind}: `chat inbox --raw` or `--json` gives them out)"
+        size = count(len(message.body), "byte")
+        text = f"({size} of {kind}; to get them out: {chat} inbox --id {show_id(message.id)} --raw >FILE)"
     lines = escape(text.replace("\r\n", "\n").removesuffix("\n")).split("\n")
     return "".join(f"  {line}\n" for line in lines)
 

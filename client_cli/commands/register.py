@@ -41,7 +41,7 @@ def command(ctx: click.Context, name: str, source: str | None, display_name: str
         elif settings.name:
             options.say(f"The account {made.name} is made. This profile stays logged in as {settings.name}.")
         else:
-            options.say(f"The account {made.name} is made. To use it: chat login {made.name}")
+            options.say(f"The account {made.name} is made. To use it: {options.chat} login {made.name}")
     if options.json:
         from client_cli.render import json_line
 

@@ -11,9 +11,9 @@ import click
 
 from client_cli import exits
 from client_cli.options import ChatCommand, Options, is_terminal, options_of
-from client_cli.output import Output
+from client_cli.output import CantWrite, Output
 from client_cli.stdin import stdin
-from restante.wire.errors import OutcomeUnknown
+from restante.wire.errors import IdConflict, OutcomeUnknown
 from restante.wire.ids import once_id, read_id, show_id, uuid7
 from restante.wire.limits import MESSAGE_BYTES_MAX
 
@@ -48,6 +48,7 @@ Examples:
   make 2>&1 | chat send bob
   chat send ops "backup done" --once "backup-$(date +%F)"   # repeated, it is stored once
   chat send --batch lines.jsonl                             # {"to": "bob", "body": "hi", "once": "k1"}
+  while read -r line; do chat send bob "$line"; done        # without a message, send would eat the loop's lines
 """,
 )
 @click.argument("to", required=False, default=None)
@@ -73,7 +74,8 @@ def command(
     """Send a message, and print its id: it is then on the server's disk.
 
     Recipients are one list, separated by commas. The message is one argument; without it, it is read from stdin
-    to its end. With --batch every line is a message: {"to": "bob" or ["bob","eve"], "body": "…", "once"?: "…"}.
+    to its end. With --batch every line is a message: {"to": "bob" or ["bob","eve"], "body": "…", "once"?: "…"};
+    the ids of those accepted are printed, or with --json what became of each line.
     """
     options = options_of(ctx)
     if batch is not None:
@@ -85,7 +87,7 @@ def command(
     if to is None:
         raise click.UsageError("To whom? Give a recipient, or several: chat send bob,eve MESSAGE")
     names = recipients(to)
-    _check_words(to, words, text)
+    _check_words(options, to, words, text)
     once = _checked_once(once)
     answered = _checked_id(reply_to)
     body = _content(options, text if text is not None else words[0] if words else None)
@@ -102,14 +104,14 @@ def recipients(to: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _check_words(to: str, words: tuple[str, ...], text: str | None) -> None:
+def _check_words(options: Options, to: str, words: tuple[str, ...], text: str | None) -> None:
     if text is not None and words:
         raise click.UsageError("The message is given twice, with -m and as an argument. Nothing was sent.")
     if len(words) > 1:
         import shlex
 
-        whole = f"  chat send {shlex.quote(to)} {shlex.quote(' '.join(words))}"
-        list_ = f"  chat send {shlex.quote(','.join([to, *words[:-1]]))} {shlex.quote(words[-1])}"
+        whole = f"  {options.chat} send {shlex.quote(to)} {shlex.quote(' '.join(words))}"
+        list_ = f"  {options.chat} send {shlex.quote(','.join([to, *words[:-1]]))} {shlex.quote(words[-1])}"
         raise click.UsageError(
             f"One list of recipients and one message, please. Nothing was sent. If it is one message:\n{whole}\n"
             f"If it is for several people:\n{list_}"
@@ -121,7 +123,9 @@ def _checked_once(once: str | None) -> str | None:
         try:
             once_id(0, once)
         except ValueError as error:
-            raise click.UsageError(f"{error}. Nothing was sent.") from None
+            from client_cli.telling import sentence
+
+            raise click.UsageError(f"{sentence(str(error))} Nothing was sent.") from None
     return once
 
 
@@ -175,21 +179,29 @@ def _send(
 ) -> int:
     # The id is ours before anything is asked: whatever happens then, we can say which message it happened to.
     own_id = None if once is not None else uuid7(time.time_ns() // 1000, os.urandom(10))
-    output = Output()  # before anything is sent: without an output nobody would learn the id
     with options.connect() as client:
         try:
             receipt = client.send(names, body, once=once, id=own_id, content_type=content_type, reply_to=reply_to)
         except OutcomeUnknown as error:
-            _unknown(error.message_id or own_id, once, str(error))
+            _unknown(options, error.message_id or own_id, once, str(error))
+        except IdConflict as error:
+            if once is None:
+                raise
+            raise exits.Failure(taken(once), exits.advice_for(error), error.code) from None
         except KeyboardInterrupt:
-            click.echo(f"Whether the message was sent is not known. {_find_out(own_id, once)}", err=True)
-            raise
+            click.echo(f"Whether the message was sent is not known. {_find_out(options, own_id, once)}", err=True)
+            return exits.INTERRUPTED
     try:
-        _print(options, output, receipt)
-    except OSError as error:
-        advice = exits.Advice(exits.REFUSED, "The message is stored, and needs no repetition.", "")
-        raise exits.Failure(f"The id {receipt.id_text} could not be written: {error.strerror}", advice) from None
+        _print(options, Output(), receipt)
+    except CantWrite as error:
+        # What was wanted has happened: a script that took this for a failure would send it twice.
+        click.echo(f"Sent, and stored; the id {receipt.id_text} could not be written: {error.reason}.", err=True)
     return exits.DONE
+
+
+def taken(once: str) -> str:
+    """What to say of a key that belongs to another message."""
+    return f"The --once key {once!r} was used before, for a message with other content or recipients"
 
 
 def _print(options: Options, output: Output, receipt: Receipt) -> None:
@@ -207,17 +219,17 @@ def _print(options: Options, output: Output, receipt: Receipt) -> None:
         output.write(f"{receipt.id_text}\n")
 
 
-def _unknown(message_id: bytes | None, once: str | None, why: str) -> NoReturn:
+def _unknown(options: Options, message_id: bytes | None, once: str | None, why: str) -> NoReturn:
     """End with 5: the id, and the command that finds out, on stderr (RULES 25)."""
-    advice = exits.Advice(exits.UNKNOWN, "The message may or may not be stored.", _find_out(message_id, once))
+    advice = exits.Advice(exits.UNKNOWN, exits.MAYBE_STORED, _find_out(options, message_id, once))
     raise exits.Failure(why, advice, "outcome_unknown")
 
 
-def _find_out(message_id: bytes | None, once: str | None) -> str:
+def _find_out(options: Options, message_id: bytes | None, once: str | None) -> str:
     import shlex
 
     key = once or (message_id and show_id(message_id)) or "KEY"
     repeat = f"to repeat it safely, add --once {shlex.quote(key)}" if not once else "repeating the command is safe"
     if message_id is None:
-        return repeat[0].upper() + repeat[1:]
-    return f"Its id is {show_id(message_id)}. To find out: chat status {show_id(message_id)}; {repeat}"
+        return f"{repeat[0].upper()}{repeat[1:]}."
+    return f"Its id is {show_id(message_id)}. To find out: {options.chat} status {show_id(message_id)}; {repeat}."

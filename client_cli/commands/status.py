@@ -31,7 +31,7 @@ Examples:
 def command(ctx: click.Context, ids: tuple[str, ...]) -> int:
     """Without an id: account, server, and how much is unread. With ids: how far each has come, by recipient.
 
-    Only a message's sender may ask. Exit 1 says that this account has sent none of that id: it is not stored.
+    Only a message's sender may ask. Exit 1 says that this account has sent no message with that id.
     """
     options = options_of(ctx)
     return _messages(options, [_id(text) for text in ids]) if ids else _overview(options)
@@ -78,7 +78,7 @@ def _messages(options: Options, ids: list[bytes]) -> int:
             elif status.seq:
                 output.write(_for_people(status))
             else:
-                click.echo(f"chat: this account has sent no message {show_id(status.id)}: it is not stored", err=True)
+                click.echo(f"chat: This account has sent no message with the id {show_id(status.id)}.", err=True)
     if not missing:
         return exits.DONE
     return exits.REFUSED if missing == len(ids) else exits.PARTLY

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
-from restante.messages import Message, Outcome, Outgoing, Receipt
+from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
 from restante.wire.address import parse_address
 from restante.wire.envelopes import (
     Account,
@@ -59,6 +59,8 @@ class FakeClient:
         self.refuses: dict[int, ChatError] = {}
         self.welcome = Welcome(id=1, version=1, server="fake 1", heartbeat_ms=1000, auth=True, store=True)
         self.calls: list[tuple[Any, ...]] = []
+        self.connections: list[bool] = []
+        """Lost (False) and there again (True) while somebody follows."""
 
     def made(self, address: str | None = None, **given: Any) -> Self:
         """Takes the class's place."""
@@ -127,11 +129,27 @@ class FakeClient:
         return Outcome(index=index, outgoing=outgoing, id=one_id, receipt=receipt, error=error)
 
     def inbox(self, **asked: Any) -> Iterator[Message]:
+        self._maybe_fail()
         self.asked = {"follow": False, "wait_s": None, **asked}
         wanted = [one for one in self.mailbox if not asked["unread"] or one.state != "read"]
         if self.asked["follow"]:
+            for there in self.connections:
+                self.notice(there)
             wanted += self.arriving
-        yield from wanted[: asked["limit"]]
+        yield from wanted[: asked.get("limit")]
+
+    def fetch(self, after: int, *, limit: int, unread: bool, peek: bool) -> PageOf:
+        assert peek
+        rest = [one for one in self.mailbox if one.seq > after and not (unread and one.state == "read")]
+        return PageOf(rest[:limit], through=after, more=False, history=bytes(16))
+
+    def lookup(self, names: Iterable[str]) -> list[str]:
+        asked = list(names)
+        self.calls.append(("lookup", *asked))
+        return [name for name in asked if name in self.names]
+
+    def on_connection(self, notice: Callable[[bool], None]) -> None:
+        self.notice = notice
 
     def ack(self, messages: Iterable[int | bytes], *, read: bool = True) -> Acked:
         marks = list(messages)

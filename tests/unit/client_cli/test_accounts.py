@@ -67,6 +67,22 @@ def test_passwords_come_from_files_without_their_line_end(chat: Chat, client: Fa
     assert client.calls[0] == ("login", "bob", "pass wörd ")
 
 
+def test_a_file_that_is_not_there_is_2(chat: Chat, client: FakeClient, tmp_path: Path) -> None:
+    result = chat("login", "bob", "--password-file", str(tmp_path / "absent"))
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'absent'}: No such file or directory" in result.stderr
+    assert asked(client) == []
+
+
+def test_too_short_a_new_password_is_refused_before_it_is_asked_for_again(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_cli.options.is_terminal", lambda _: True)
+    result = chat("register", "bob", stdin="short\nlong enough\nlong enough\n")
+    assert ("register", "bob", "long enough", "") in client.calls
+    assert result.stderr.count("at least 8 characters") == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\nsecond", b"\xff\n"])
 def test_no_password_where_one_should_be_is_2(chat: Chat, client: FakeClient, content: bytes) -> None:
     assert chat("login", "bob", "--password-file", "-", stdin=content).exit_code == 2

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_cli import batch
+from client_cli import batch, batch_lines
+from client_cli.output import CantWrite
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.wire.errors import RefusedError, UnreachableError
+from restante.wire.ids import once_id
 from restante.wire.limits import MESSAGE_BYTES_MAX
 from tests.unit.client_cli.conftest import Chat
 from tests.unit.client_cli.fake import FakeClient
@@ -34,7 +37,7 @@ def test_each_line_is_a_message_to_its_own_recipients(chat: Chat, client: FakeCl
         {"to": "bob", "body_base64": "/w=="},
     )
     result = chat("send", "--batch", "-", stdin=data)
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.exit_code == 0
     assert result.stderr == "4 accepted.\n"
     assert [(one.to, one.body, one.once) for one in client.sent] == [
         (["bob"], b"one", "k1"),
@@ -44,6 +47,9 @@ def test_each_line_is_a_message_to_its_own_recipients(chat: Chat, client: FakeCl
     ]
     assert client.sent[0].id is None
     assert len({one.id for one in client.sent[1:]}) == 3
+    ids = [once_id(7, "k1"), *(one.id or b"" for one in client.sent[1:])]
+    assert result.stdout.splitlines() == [str(uuid.UUID(bytes=one)) for one in ids], "as a single send prints its own"
+    assert chat("send", "--batch", "-", "-q", stdin=data).output == ""
     assert client.sent[3].content_type == "application/octet-stream"
 
 
@@ -55,51 +61,62 @@ def test_a_last_line_without_its_newline_counts_and_blank_lines_do_not(chat: Cha
 def test_a_file_is_read_as_stdin_is(chat: Chat, client: FakeClient, tmp_path: Path) -> None:
     (tmp_path / "batch.jsonl").write_bytes(lines(GOOD))
     assert chat("send", "--batch", str(tmp_path / "batch.jsonl")).exit_code == 0
-    assert chat("send", "--batch", str(tmp_path / "absent")).exit_code != 0
+    absent = chat("send", "--batch", str(tmp_path / "absent"))
+    assert absent.exit_code == 2
+    assert "No such file" in absent.stderr
+    assert chat("send", "--batch", str(tmp_path)).exit_code == 2
     assert len(client.sent) == 1
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "why"),
     [
-        b"{not json",
-        b"[]",
-        b'"text"',
-        b"\xff\xfe",
-        b'{"to": "bob"}',
-        b'{"body": "hi"}',
-        b'{"to": [], "body": "hi"}',
-        b'{"to": "bob,", "body": "hi"}',
-        b'{"to": 5, "body": "hi"}',
-        b'{"to": "bob", "body": ""}',
-        b'{"to": "bob", "body": 7}',
-        b'{"to": "bob", "body": "hi", "body_base64": "/w=="}',
-        b'{"to": "bob", "body_base64": "?"}',
-        b'{"to": "bob", "body": "hi", "onec": "typo"}',
-        b'{"to": "bob", "body": "hi", "once": ""}',
-        b'{"to": "bob", "body": "hi", "reply_to": "x"}',
-        json.dumps({"to": "bob", "body": "x" * (MESSAGE_BYTES_MAX + 1)}).encode(),
+        (b"{not json", "Not JSON: object keys must be strings (byte 1)"),
+        (b'{"to": "bob"', "Not JSON: Input data was truncated"),
+        (b"[]", "A line is one JSON object"),
+        (b'"text"', "A line is one JSON object"),
+        (b"\xff\xfe", "Not JSON"),
+        (b'{"to": "bob"}', "Body is missing, or body_base64"),
+        (b'{"body": "hi"}', "To is missing"),
+        (b'{"to": [], "body": "hi"}', "To must hold 1 to 1,000 names"),
+        (b'{"to": "bob,", "body": "hi"}', "To has an empty name"),
+        (b'{"to": 5, "body": "hi"}', "To must be a name or a list of names"),
+        (b'{"to": ["bob", 5], "body": "hi"}', "To must be a name or a list of names"),
+        (b'{"to": "bob", "body": ""}', "The body is empty"),
+        (b'{"to": "bob", "body": 7}', "Body must be text"),
+        (b'{"to": "bob", "body": "hi", "body_base64": "/w=="}', "It has both body and body_base64: give one"),
+        (b'{"to": "bob", "body_base64": "?"}', "body_base64 is not base64"),
+        (b'{"to": "bob", "body": "hi", "onec": "typo"}', "It has 'onec', and may only have to, body, "),
+        (b'{"to": "bob", "body": "hi", "once": ""}', "A once key has 1 to 200 bytes, this one has 0"),
+        (b'{"to": "bob", "body": "hi", "once": 1}', "Once must be text"),
+        (b'{"to": "bob", "body": "hi", "reply_to": "x"}', "reply_to is not a message's id"),
+        (json.dumps({"to": "bob", "body": "x" * (MESSAGE_BYTES_MAX + 1)}).encode(), "The body has 1,048,577 bytes"),
     ],
 )
-def test_a_broken_line_is_told_by_its_number_and_the_others_go(chat: Chat, client: FakeClient, broken: bytes) -> None:
+def test_a_broken_line_is_told_in_plain_words_by_its_number_and_the_others_go(
+    chat: Chat, client: FakeClient, broken: bytes, why: str
+) -> None:
     result = chat("send", "--batch", "-", stdin=lines(GOOD, broken, GOOD))
     assert result.exit_code == 3
     assert len(client.sent) == 2
+    assert len(result.stdout.splitlines()) == 2
     first, last = result.stderr.splitlines()
-    assert first.startswith("line 2: ")
+    assert first.startswith(f"Line 2: {why}")
+    assert first.endswith(" (it was not sent).")
+    assert not set("`$|") & set(first), "no parser's words"
     assert last == "2 accepted, 1 failed."
 
 
 def test_a_line_too_long_is_passed_over_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LINE_BYTES_MAX", 32)
+    monkeypatch.setattr(batch_lines, "LINE_BYTES_MAX", 32)
     file = io.BytesIO(GOOD + b"\n" + b"x" * 100 + b"\n" + GOOD + b"\n" + b"y" * 32)
-    assert list(batch.lines_of(file)) == [(1, GOOD + b"\n"), (2, None), (3, GOOD + b"\n"), (4, None)]
+    assert list(batch_lines.lines_of(file)) == [(1, GOOD + b"\n"), (2, None), (3, GOOD + b"\n"), (4, None)]
 
 
 def test_a_refused_line_is_told_too(chat: Chat, client: FakeClient) -> None:
     result = chat("send", "--batch", "-", stdin=lines(GOOD, {"to": "zoe", "body": "hi"}, GOOD))
     assert result.exit_code == 3
-    assert "line 2: No account is called 'zoe' (it was sent to nobody" in result.stderr
+    assert "Line 2: No account is called 'zoe' (it was sent to nobody, not even to the others).\n" in result.stderr
     assert len(client.sent) == 3
 
 
@@ -125,10 +142,13 @@ def test_a_server_that_goes_leaves_a_statement_and_5(chat: Chat, client: FakeCli
     client.fails, client.fails_after = UnreachableError("Nobody answers."), 2
     result = chat("send", "--batch", "-", stdin=lines(*[{"to": "bob", "body": "x", "once": f"k{n}"} for n in range(5)]))
     assert result.exit_code == 5
-    statement, error = result.stderr.splitlines()
-    assert statement.startswith("The batch ended early: 2 accepted, 1 not known, of 3 lines read.")
-    assert "the same command can be repeated, and nothing is doubled" in statement
-    assert error.startswith("chat: Nobody answers.")
+    (said,) = result.stderr.splitlines()
+    assert said.startswith(
+        "chat: Nobody answers. The batch ended early: 2 accepted, 1 not known, of 3 lines read. "
+        'All of them carry "once": the same command can be repeated, and nothing is doubled. '
+    )
+    assert "othing was" not in said, "two messages are stored"
+    assert "not sent" not in said
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [("unavailable", 5), ("not_logged_in", 4), ("busy", 5)])
@@ -140,25 +160,58 @@ def test_what_every_further_line_would_meet_ends_the_batch(
     assert result.exit_code == exit_code
     assert len(client.sent) == 2
     assert [json.loads(line)["ok"] for line in result.stdout.splitlines()] == [True, False]
-    assert "1 accepted, 1 failed, 0 not known, of 2 lines read" in result.stderr
+    assert "1 accepted, 1 failed, of 2 lines read" in result.stderr
+    assert "othing was" not in result.stderr
+    client.sent.clear()
+    shown = chat("send", "--batch", "-", stdin=lines(GOOD, GOOD, GOOD)).stderr
+    assert shown.count("It can't be") == 1 or code == "not_logged_in", "said once"
 
 
-def test_a_reader_of_results_who_goes_ends_it_with_a_statement(
-    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+def unwritable(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise CantWrite(OSError(number, os.strerror(number)))
+
+    monkeypatch.setattr("client_cli.output.Output.write", fails)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_results_that_cannot_be_written_end_it_with_a_statement_that_agrees_with_itself(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch, number: int, form: tuple[str, ...]
 ) -> None:
-    def gone(*_: object) -> None:
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
-    monkeypatch.setattr("client_cli.output.Output.write", gone)
-    result = chat("send", "--batch", "-", "--json", stdin=lines(GOOD, GOOD))
+    unwritable(number, monkeypatch)
+    result = chat("send", "--batch", "-", *form, stdin=lines(GOOD, GOOD))
     assert result.exit_code == 1
-    assert "The batch ended early: 1 accepted" in result.stderr
+    assert len(client.sent) == 1, "it stops"
+    assert "The results could not be written" in result.stderr
+    assert "1 accepted, of 1 line read." in result.stderr
+    assert "othing was" not in result.stderr
+
+
+def test_if_lines_failed_before_it_is_3(chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwritable(errno.ENOSPC, monkeypatch)
+    result = chat("send", "--batch", "-", stdin=lines(b"?", GOOD))
+    assert result.exit_code == 3
+    assert "1 accepted, 1 failed, of 2 lines read." in result.stderr
+
+
+def test_the_key_of_a_conflict_is_named(chat: Chat, client: FakeClient) -> None:
+    client.refuses = {0: RefusedError.of("id_conflict", "This id was accepted before.")}
+    result = chat("send", "--batch", "-", stdin=lines({"to": "bob", "body": "x", "once": "backup"}))
+    assert result.exit_code == 3
+    assert "Line 1: The --once key 'backup' was used before" in result.stderr
+
+
+def test_no_lines_are_said_to_be_none(chat: Chat, client: FakeClient) -> None:
+    result = chat("send", "--batch", "-", stdin=b"\n")
+    assert (result.exit_code, result.output) == (0, "There were no lines: nothing was sent.\n")
 
 
 def test_interrupted_it_says_what_is_accepted_and_whether_it_can_be_repeated(chat: Chat, client: FakeClient) -> None:
     client.fails, client.fails_after = KeyboardInterrupt(), 1
     result = chat("send", "--batch", "-", stdin=lines(GOOD, GOOD, GOOD))
     assert result.exit_code == 130
+    assert result.stderr.count("Interrupted") == 1
     assert "Interrupted: 1 accepted, 1 not known, of 2 lines read." in result.stderr
     assert "lines without it have a random id each" in result.stderr
 
@@ -168,10 +221,6 @@ def test_many_failures_are_not_all_told_to_people(chat: Chat, client: FakeClient
     assert result.exit_code == 3
     assert len(result.stderr.splitlines()) == batch.FAILURES_SHOWN_MAX + 2
     assert result.stderr.endswith("0 accepted, 1,000 failed.\n")
-
-
-def test_nothing_in_a_batch_is_done_at_once(chat: Chat, client: FakeClient) -> None:
-    assert chat("send", "--batch", "-", stdin=b"").exit_code == 0
 
 
 @pytest.mark.parametrize("more", [("bob",), ("-m", "x"), ("--once", "x")])

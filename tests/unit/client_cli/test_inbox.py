@@ -4,12 +4,13 @@ import errno
 import json
 import os
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
 from client_cli.commands import inbox
-from client_cli.output import Output
+from client_cli.output import CantWrite, Output
 from restante.profiles import Profile, save
 from tests.unit.client_cli.conftest import Chat
 from tests.unit.client_cli.fake import OTHER_ADDRESS, FakeClient, message
@@ -22,7 +23,8 @@ def test_people_see_what_is_unread_and_it_is_marked(chat: Chat, client: FakeClie
     assert result.stdout.index("  one\n") < result.stdout.index("  three\n")
     assert "two" not in result.stdout
     assert client.acked == [([1, 3], True)]
-    assert "2 messages marked read" in result.stderr
+    assert "2 messages marked read; to take that back: chat unread --last" in result.stderr
+    assert "to take that back: chat --profile default unread --last" in chat("--profile", "default", "inbox").stderr
 
 
 def test_an_empty_inbox_is_0_and_has_no_data(chat: Chat) -> None:
@@ -104,6 +106,71 @@ def test_a_format_names_fields(chat: Chat, client: FakeClient) -> None:
     assert chat("inbox", "--format", "{from.__class__}").stdout == "{from.__class__}\n"
 
 
+def test_a_sender_can_forge_no_line_and_no_column_of_a_format(chat: Chat, client: FakeClient) -> None:
+    """Into a pipe too: what reads it takes a line for a message."""
+    client.mailbox = [message(1, b"hi\nroot\tpay up\x1b[2J\r\xe2\x80\xae")]
+    shown = chat("inbox", "--format", r"{from}\t{body}").stdout
+    assert shown == "alice\thi\\nroot\\tpay up\\x1b[2J\\r\\u202e\n"
+
+
+def test_what_cannot_be_shown_comes_with_the_command_that_gets_it_out(chat: Chat, client: FakeClient) -> None:
+    client.mailbox = [message(1), message(2, b"\xff\x00", content_type="image/png"), message(3)]
+    hint = chat("inbox").stdout.partition("to get them out: chat ")[2].partition(" >FILE)")[0].split()
+    client.mailbox[1].state = "read"
+    client.acked.clear()
+    result = chat(*hint)
+    assert (result.exit_code, result.stdout_bytes) == (0, b"\xff\x00"), hint
+    assert client.acked == []
+    assert client.asked["peek"], "the others aren't marked delivered by it"
+
+
+def test_one_message_is_shown_by_id_or_seq_and_marked_as_ever(chat: Chat, client: FakeClient) -> None:
+    client.mailbox = [message(1, b"one"), message(2, b"two"), message(7, b"seven", state="read")]
+    for name in ("2", str(uuid.UUID(int=2))):
+        client.acked.clear()
+        assert "  two\n" in chat("inbox", "--id", name).stdout
+        assert client.acked == [([2], True)]
+    client.acked.clear()
+    assert "  seven\n" in chat("inbox", "--id", "7").stdout
+    assert "  one\n" in chat("inbox", "--id", "1", "--peek").stdout
+    assert client.acked == []
+
+
+@pytest.mark.parametrize("name", ["3", str(uuid.UUID(int=9))])
+def test_a_message_that_is_not_there_is_1(chat: Chat, client: FakeClient, name: str) -> None:
+    client.mailbox = [message(1), message(7)]
+    result = chat("inbox", "--id", name)
+    assert (result.exit_code, result.stderr) == (1, f"chat: This mailbox holds no message {name}.\n")
+
+
+@pytest.mark.parametrize("more", [("--from", "eve"), ("-f",), ("--wait", "1"), ("--limit", "2")])
+def test_one_message_and_a_choice_of_many_is_2(chat: Chat, more: tuple[str, ...]) -> None:
+    assert chat("inbox", "--id", "1", *more).exit_code == 2
+    assert chat("inbox", "--id", "nonsense").exit_code == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--follow",), ("--wait", "1")])
+def test_a_sender_who_is_nobody_is_1(chat: Chat, client: FakeClient, more: tuple[str, ...]) -> None:
+    result = chat("inbox", "--from", "ev", *more)
+    assert (result.exit_code, result.stderr) == (1, "chat: No account is named 'ev'. Check the name.\n")
+
+
+def test_a_sender_of_whom_something_is_there_is_not_asked_for(chat: Chat, client: FakeClient) -> None:
+    client.mailbox = [message(1)]
+    assert chat("inbox", "--from", "gone").exit_code == 0
+    assert ("lookup", "gone") not in client.calls
+
+
+def test_a_follower_is_told_once_that_the_server_is_lost_and_once_that_it_is_back(
+    chat: Chat, client: FakeClient
+) -> None:
+    client.connections = [True, False, True]
+    lost, back = chat("inbox", "--follow").stderr.splitlines()[:2]
+    assert "is lost" in lost
+    assert "is back" in back
+    assert chat("-q", "inbox", "--follow").stderr == ""
+
+
 @pytest.mark.parametrize(
     "two",
     [("--peek", "--ack"), ("--peek", "-f"), ("--peek", "--wait=1"), ("--json", "--raw"), ("--raw", "--format", "x")],
@@ -127,18 +194,19 @@ def test_a_follower_marks_each_at_once(chat: Chat, client: FakeClient) -> None:
 class Pipe(Output):
     """A reader who takes some messages and goes."""
 
-    def __init__(self, takes: int, settles: bool = True) -> None:
+    def __init__(self, takes: int, settles: bool = True, number: int = errno.EPIPE) -> None:
         self.takes = takes
         self.settles = settles
+        self.number = number
 
     def write(self, data: str | bytes) -> None:
         if not self.takes:
-            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+            raise CantWrite(OSError(self.number, os.strerror(self.number)))
         self.takes -= 1
 
     def settle(self) -> None:
         if not self.settles:
-            raise OSError(errno.EIO, "Input/output error")
+            raise CantWrite(OSError(errno.EIO, "Input/output error"))
 
 
 def test_when_nobody_reads_any_more_nothing_is_marked_and_it_is_not_0(
@@ -146,8 +214,31 @@ def test_when_nobody_reads_any_more_nothing_is_marked_and_it_is_not_0(
 ) -> None:
     client.mailbox = [message(seq) for seq in range(1, 251)]
     monkeypatch.setattr(inbox, "Output", lambda: Pipe(150))
-    assert chat("inbox").exit_code == 1
+    result = chat("inbox")
+    assert result.exit_code == 1
     assert client.acked == [([*range(1, 101)], True)], "the 50 after the last mark stay unread"
+    assert "100 messages shown before that were marked read, and no other." in result.stderr
+
+
+def test_a_full_disk_marks_nothing_and_says_so(chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.mailbox = [message(1)]
+    monkeypatch.setattr(inbox, "Output", lambda: Pipe(0, number=errno.ENOSPC))
+    for form in ((), ("--json",)):
+        result = chat("inbox", *form)
+        assert result.exit_code == 1
+        assert "The output could not be written: No space left on device." in result.stderr
+        assert "Nothing was marked read." in result.stderr
+    assert client.acked == []
+
+
+def test_a_program_that_has_read_enough_needs_not_be_told(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`chat inbox --json | head -1`"""
+    client.mailbox = [message(1), message(2)]
+    monkeypatch.setattr(inbox, "Output", lambda: Pipe(1))
+    result = chat("inbox", "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
 
 
 def test_what_could_not_be_synced_is_not_marked(
@@ -181,8 +272,8 @@ def test_a_pipe_is_not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_closed_stdout_is_an_error(chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    with pytest.raises(OSError, match="closed"):
-        Output()
+    with pytest.raises(CantWrite, match="closed"):
+        Output().write("data")
 
 
 def test_unread_last_takes_back_what_was_marked(chat: Chat, client: FakeClient) -> None:

@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from client_cli.main import COMMANDS, LazyGroup, cli
-from restante.wire.errors import Busy, UnknownRecipient, UnreachableError
+from client_cli.telling import sentence
+from restante.profiles import Profile, save
+from restante.wire.errors import BadToken, Busy, NotLoggedIn, UnknownRecipient, UnreachableError
 from tests.unit.client_cli.conftest import Chat
-from tests.unit.client_cli.fake import ADDRESS, FakeClient
+from tests.unit.client_cli.fake import ADDRESS, OTHER_ADDRESS, FakeClient
 
 ROOT = Path(__file__).parents[3]
 
@@ -86,6 +88,88 @@ def test_an_error_says_what_happened_what_it_means_and_what_to_do(chat: Chat, cl
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("health",), "chat: 127.0.0.1:1 cannot be reached. Check"),
+        (("inbox",), "chat: 127.0.0.1:1 cannot be reached. Check"),
+        (("send", "bob", "hi"), "chat: 127.0.0.1:1 cannot be reached. The message was not sent. Check"),
+        (("logout",), "chat: 127.0.0.1:1 cannot be reached. Nothing was changed. Check"),
+    ],
+)
+def test_what_was_not_done_is_told_by_commands_that_do_it_and_once(
+    chat: Chat, client: FakeClient, arguments: tuple[str, ...], said: str
+) -> None:
+    client.fails, client.fails_after = UnreachableError("127.0.0.1:1 cannot be reached"), 0
+    assert chat(*arguments).stderr.startswith(said)
+    client.fails = UnreachableError("it cannot be reached; nothing was sent")
+    assert chat(*arguments).stderr.startswith("chat: It cannot be reached; nothing was sent. Check")
+
+
+def test_a_printed_command_speaks_with_the_same_server_as_the_same_person(chat: Chat, client: FakeClient) -> None:
+    client.fails, client.fails_after = BadToken("the token is revoked"), 0
+    assert chat("inbox").stderr.endswith("Log in: chat login NAME\n")
+    given = ("--profile", "work", "--address", ADDRESS)
+    assert chat(*given, "inbox").stderr.endswith(f"Log in: chat --address {ADDRESS} --profile work login NAME\n")
+    shown = CliRunner().invoke(cli, ["--profile", "work", "--address", ADDRESS, "inbox"], prog_name="restante").stderr
+    assert f"restante --address {ADDRESS} --profile work login" in shown
+
+
+class TestNobodyIsLoggedIn:
+    """What to do depends on where the token should have come from."""
+
+    @pytest.fixture(autouse=True)
+    def refused(self, client: FakeClient) -> None:
+        client.fails, client.fails_after = NotLoggedIn("not logged in"), 0
+
+    def test_with_a_profile_that_knows_nobody(self, client: FakeClient) -> None:
+        result = CliRunner().invoke(cli, ["--address", ADDRESS, "inbox"], prog_name="chat")
+        assert result.exit_code == 4
+        assert "Nobody is logged in with this profile. " in result.stderr
+        assert f"chat --address {ADDRESS} login NAME" in result.stderr
+        assert "CHAT_TOKEN" in result.stderr
+
+    def test_with_a_profile_of_another_server(self, chat: Chat) -> None:
+        result = chat("--address", OTHER_ADDRESS, "inbox")
+        assert result.exit_code == 4
+        assert "This profile is logged in as alice at 127.0.0.1:5999, which is another server" in result.stderr
+        assert f"chat --address {OTHER_ADDRESS} --profile NAME login ACCOUNT" in result.stderr
+
+    def test_with_a_token_that_is_no_good(
+        self, chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To log in would change nothing: the variable goes before the profile."""
+        client.fails = BadToken("the token is revoked")
+        monkeypatch.setenv("CHAT_TOKEN", "A" * 43)
+        result = chat("inbox")
+        assert "The token is that of CHAT_TOKEN" in result.stderr
+        assert "Log in" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no account is named 'zoe'", "No account is named 'zoe'."),
+        ("it is so.", "It is so."),
+        ("127.0.0.1:1 cannot", "127.0.0.1:1 cannot."),
+        ("'x' is no name", "'x' is no name."),
+        ("/etc/x: no", "/etc/x: no."),
+        ("to do:", "To do:"),
+        ("", "."),
+    ],
+)
+def test_what_people_see_are_sentences(text: str, told: str) -> None:
+    assert sentence(text) == told
+
+
+def test_profiles_complete(chat: Chat) -> None:
+    for name in ("work", "home", "workshop"):
+        save(Profile(address=ADDRESS), name)
+    env = {"_CHAT_COMPLETE": "bash_complete", "COMP_WORDS": "chat --profile wo", "COMP_CWORD": "2"}
+    shown = CliRunner().invoke(cli, [], prog_name="chat", env=env).stdout
+    assert shown == "plain,work\nplain,workshop\n"
+
+
 def test_an_error_is_json_where_json_was_asked_for(chat: Chat, client: FakeClient) -> None:
     client.fails, client.fails_after = Busy("Too much waits.", retry_after_s=0.5), 0
     result = chat("send", "bob", "hi", "--json")
@@ -100,10 +184,12 @@ def test_a_servers_words_cannot_drive_the_terminal(chat: Chat, client: FakeClien
     assert "chat: \\x1b[2Jgone\\u202e." in chat("health").stderr
 
 
-def test_no_server_known_is_5_and_says_how_to_name_one(client: FakeClient) -> None:
+def test_no_server_known_is_2_and_says_how_to_name_one(client: FakeClient) -> None:
+    """To repeat it changes nothing: it is not 5."""
     result = CliRunner().invoke(cli, ["health"], prog_name="chat")
-    assert result.exit_code == 5
+    assert result.exit_code == 2
     assert "--address" in result.stderr
+    assert "CHAT_ADDRESS" in result.stderr
 
 
 def test_a_damaged_address_is_2(chat: Chat) -> None:

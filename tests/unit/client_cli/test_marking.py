@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from restante.wire.envelopes import Acked
 from tests.unit.client_cli.conftest import Chat
 from tests.unit.client_cli.fake import ADDRESS, FakeClient
 
@@ -38,7 +39,15 @@ def test_what_the_mailbox_does_not_hold_is_told(
     result = chat("ack", "17", "18", "--json")
     assert result.exit_code == exit_code
     assert json.loads(result.stdout)["unknown"] == [str(one) for one in sorted(unknown)]
-    assert result.stderr.count("this mailbox holds no message") == len(unknown)
+    assert result.stderr.count("This mailbox holds no message") == len(unknown)
+
+
+@pytest.mark.parametrize(("marks", "said"), [(("17",), "1 was so before"), (("17", "18"), "2 were so before")])
+def test_what_was_so_before_is_told_in_the_right_number(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch, marks: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(client, "ack", lambda marks, read: Acked(id=1, changed=0))
+    assert chat("ack", *marks).stderr == f"0 messages marked read, {said}.\n"
 
 
 def test_an_ack_too_can_be_taken_back(chat: Chat, client: FakeClient) -> None:
@@ -75,7 +84,7 @@ def test_status_of_what_was_never_sent_is_not_0(
     client.unknown = {TWO.bytes}
     result = chat("status", *map(str, asked))
     assert result.exit_code == exit_code
-    assert f"no message {TWO}" in result.stderr
+    assert result.stderr == f"chat: This account has sent no message with the id {TWO}.\n", "it may be somebody else's"
 
 
 def test_status_of_nonsense_is_2(chat: Chat) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from client_cli.commands import send
 from client_cli.options import Options
+from client_cli.output import CantWrite
 from restante.wire.errors import IdConflict, OutcomeUnknown
 from restante.wire.limits import MESSAGE_BYTES_MAX
 from tests.unit.client_cli.conftest import Chat
@@ -39,6 +40,9 @@ def test_more_words_are_2_with_the_corrected_command(chat: Chat, client: FakeCli
     assert result.exit_code == 2
     assert "  chat send bob 'hello big world'\n" in result.stderr
     assert "  chat send bob,hello 'big world'\n" in result.stderr
+    assert (
+        "  chat --profile work send bob 'hello big" in chat("--profile", "work", "send", "bob", "hello", "big").stderr
+    )
     assert client.sent == []
 
 
@@ -107,6 +111,7 @@ def test_the_same_key_with_other_content_is_1(chat: Chat, client: FakeClient) ->
     client.fails, client.fails_after = IdConflict("This key was used before with other content."), 0
     result = chat("send", "bob", "hi", "--once", "k")
     assert result.exit_code == 1
+    assert "The --once key 'k' was used before" in result.stderr
     assert "The first message stands" in result.stderr
 
 
@@ -123,6 +128,7 @@ def test_an_unknown_outcome_is_5_with_the_id_and_the_command_that_finds_out(chat
     result = chat("send", "bob", "hi")
     assert result.exit_code == 5
     assert result.stdout == ""
+    assert result.stderr.count("not known") + result.stderr.count("may or may not") == 1
     found = result.stderr.partition("chat status ")[2][:36]
     assert uuid.UUID(found).version == 7
     assert f"--once {found}" in result.stderr
@@ -154,17 +160,20 @@ def test_json_and_quiet(chat: Chat, client: FakeClient) -> None:
     assert chat("send", "bob", "hi", "-q").output == ""
 
 
-def test_an_id_that_cannot_be_written_does_not_hide_that_the_message_is_stored(
-    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EBADF])
+def test_a_message_that_was_sent_is_never_reported_as_unsent(
+    chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch, number: int, form: tuple[str, ...]
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise CantWrite(OSError(number, "No space left on device"))
 
     monkeypatch.setattr("client_cli.output.Output.write", full)
-    result = chat("send", "bob", "hi")
-    assert result.exit_code == 1
-    assert str(uuid.UUID(bytes=client.sent[0].id)) in result.stderr
-    assert "The message is stored" in result.stderr
+    result = chat("send", "bob", "hi", *form)
+    assert result.exit_code == 0, "a script that took it for a failure would send it twice"
+    message_id = uuid.UUID(bytes=client.sent[0].id)
+    why = "its reader is gone" if number == errno.EPIPE else "No space left on device"
+    assert result.stderr == f"Sent, and stored; the id {message_id} could not be written: {why}.\n"
 
 
 def test_nobody_to_type_a_message_is_2(chat: Chat, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from client_cli.main import cli
 from client_cli.options import Options
 from restante.local import find_local
 from restante.wire.address import Announcement, parse_address
+from runtime.supervisor import Supervisor, take_lock
 
 
 @pytest.mark.parametrize(
@@ -144,8 +145,6 @@ def test_where_the_datas_path_is_too_long_sockets_lie_in_a_short_one_which_is_re
 
 
 def test_a_data_directory_in_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime.supervisor import take_lock
-
     monkeypatch.setattr(serve, "LOCK_WAIT_S", 0.0)
     lock = take_lock(tmp_path / "lock")
     result = CliRunner().invoke(cli, ["serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0"], prog_name="chat")
@@ -191,7 +190,11 @@ def test_an_address_that_is_not_ours_is_told(tmp_path: Path, place: str, advice:
 
 
 def test_a_service_that_cannot_start_is_named_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.supervisor.Supervisor.run", lambda self: setattr(self, "unable", "store") or 1)
+    def run(self: Supervisor) -> int:
+        self.unable = "store"
+        return 1
+
+    monkeypatch.setattr(Supervisor, "run", run)
     result = serving("--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
     assert result.exit_code == 1
     assert "The store could not start, for the reason that it gives above." in result.stderr
