@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from benchmarks.local_server import ROOT
 from restante import Client
 from restante.wire.envelopes import Entry
 from tests.simulation.history import Mailbox
@@ -147,7 +146,7 @@ class Crowd:
         path.write_bytes(msgspec.json.encode(part))
         argv = [sys.executable, "-P", "-m", "tests.torture.people", str(path)]
         person.starts += 1
-        person.process = self._start(part.name, argv, env={**self._place.env, "PYTHONPATH": str(ROOT)})
+        person.process = self._start(part.name, argv, env=self._place.env)
 
     def _start(
         self, name: str, argv: list[str], *, env: dict[str, str], stdin: int = subprocess.DEVNULL,

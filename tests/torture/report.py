@@ -54,6 +54,10 @@ class Round(Struct):
     def sound(self) -> bool:
         return not self.violations and not self.complaints
 
+    def broken_texts(self, most: int = 20) -> list[str]:
+        """What there is to complain of, the first of each."""
+        return [*map(str, self.violations[:most]), *self.complaints[:most]]
+
     def broken(self, *guarantees: str) -> int:
         return sum(violation.guarantee in guarantees for violation in self.violations)
 

@@ -1,6 +1,6 @@
 """Real processes, real crashes: nothing lost, nothing doubled, nothing out of order.
 
-    python -m tests.torture.torture [--seconds 60] [--rounds N] [--seed N]
+    python -m tests.torture.torture [--seconds 60] [--rounds N] [--seed N] [--fault NAME]
 
 In each round a server, real senders and readers work through a proxy, while a plan drawn from the seed kills, stops and
 starts again every one of them, and delays, cuts and half-opens their connections. Then all that stops; what was under
@@ -234,6 +234,8 @@ def run(seconds: float, rounds: int, seed: int, folder: Path, patience: Patience
             f"{verdict_text}",
             flush=True,
         )
+        for text in last.broken_texts():
+            print(f"    {text}", flush=True)
         if last.sound:
             shutil.rmtree(place)
     return results
@@ -243,7 +245,7 @@ def tell(results: list[Round], seed: int, folder: Path) -> int:
     """Print what became of it; the exit code."""
     print(f"\nseed {seed}\n{table(results)}\n")
     for number, result in enumerate(results, 1):
-        for text in [*map(str, result.violations[:20]), *result.complaints[:20]]:
+        for text in result.broken_texts():
             print(f"round {number} ({result.name}): {text}")
     if all(result.sound for result in results):
         shutil.rmtree(folder)
@@ -252,12 +254,21 @@ def tell(results: list[Round], seed: int, folder: Path) -> int:
     return 1
 
 
+def plant(fault: str) -> None:
+    """Have every process that is started from now on run with one of the simulator's planted faults."""
+    place = Path(__file__).parent / "planted"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")]))
+    os.environ["TORTURE_FAULT"] = fault
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     rounds = arguments.rounds or max(2, round(arguments.seconds / ROUND_S))
     seed = arguments.seed if arguments.seed is not None else int.from_bytes(os.urandom(3), "big")
     folder = Path(tempfile.mkdtemp(prefix="restante-torture-"))
     print(f"seed {seed}: {rounds} rounds, {arguments.seconds:g} s in all, in {folder}", flush=True)
+    if arguments.fault:
+        plant(arguments.fault)
     patience = Patience()
     with patience.heeding_signals():
         try:
@@ -276,6 +287,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long things go wrong, in all")
     parser.add_argument("--rounds", type=int, help="servers to do it to; by default one for 150 s, at least two")
     parser.add_argument("--seed", type=int, help="of the plan; by default a new one")
+    parser.add_argument("--fault", default="", help="one of the simulator's planted faults: a proof that it is seen")
     return parser.parse_args(argv)
 
 
