@@ -297,7 +297,7 @@ class Driver:
         self.feed(Submitted(given))
 
     def drain(self) -> int:
-        """Take in what has come, and what time has brought; gives how many things came, time and what was given told."""
+        """Take in what has come, and what time has brought; gives how many things came of it."""
         told = len(self._given)
         if told:
             self._tell_given()
