@@ -30,6 +30,10 @@ class Reading:
 
     def fetch(self, session: Session, request: envelopes.Fetch, now: float, actions: list[Action]) -> None:
         """A page of the session's mailbox."""
+        if session.fetches >= limits.FETCHES_IN_FLIGHT_MAX:
+            text = f"{session.fetches} pages are on their way to this session already"
+            refuse(session, request.id, "too_many_requests", text, actions)
+            return
         query = store_link.ReadPage(
             mailbox=session.account,
             after=request.after,
@@ -39,7 +43,8 @@ class Reading:
             sender=fold(request.sender),
             history=request.history,
         )
-        self._ask(session, request.id, query, partial(self._fetched, session, request), now, actions)
+        if self._ask(session, request.id, query, partial(self._fetched, session, request), now, actions):
+            session.fetches += 1
 
     def _fetched(
         self,
@@ -51,6 +56,7 @@ class Reading:
         now: float,
         actions: list[Action],
     ) -> None:
+        session.fetches -= 1
         if not isinstance(reading, store_link.PageRead):
             _pass_on(session, request.id, reading, actions)
             return
@@ -105,13 +111,16 @@ class Reading:
         then: Answered,
         now: float,
         actions: list[Action],
-    ) -> None:
+    ) -> bool:
+        """Ask the store, or refuse; whether it is asked."""
         if self._link.down(now):
             refuse(session, request_id, "unavailable", "the store does not answer", actions)
-        elif self._link.queries >= limits.QUERIES_WAITING_MAX:
+            return False
+        if self._link.queries >= limits.QUERIES_WAITING_MAX:
             refuse(session, request_id, "busy", "too many reads wait for the store", actions)
-        else:
-            self._link.ask(query, then)
+            return False
+        self._link.ask(query, then)
+        return True
 
     # --- acknowledging ------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Session:
         "account",
         "address",
         "began_at",
+        "fetches",
         "heard_at",
         "held_bytes",
         "in_flight",
@@ -69,6 +70,8 @@ class Session:
         self.name = ""
         self.token_id = 0
         self.in_flight = 0
+        self.fetches = 0
+        """Pages asked for, among them."""
         self.held_bytes = 0
         self.violations = 0
         self.streams: dict[bytes, Stream] = {}

@@ -41,6 +41,11 @@ QUERIES_ASKED_MAX = 1_024
 would fill the socket, which would open the link again, after which every subscription asks at once."""
 
 
+QUERIES_BYTES_MAX = 64 << 20
+"""Bytes that the queries on the wire may be answered with. The store and both sockets hold them: one client that asked
+for 256 pages at once had it hold a gigabyte."""
+
+
 class Submitted(Struct):
     """A command on its way, with the contents it stores."""
 
@@ -56,6 +61,12 @@ class Asked(Struct):
 
     query: Query
     then: Answered
+    on_wire: bool = False
+
+    @property
+    def weight(self) -> int:
+        """The most bytes that its answer may have."""
+        return self.query.bytes_max if isinstance(self.query, store_link.ReadPage) else 0
 
 
 class Watch:
@@ -124,6 +135,8 @@ class StoreLink:
         self._queries: dict[int, Asked] = {}
         self._query_n = 0
         self._unasked: deque[int] = deque()
+        self._asked_bytes = 0
+        """The weight of the queries on the wire."""
 
     # --- what others ask of it ----------------------------------------------------------------------------
 
@@ -174,8 +187,12 @@ class StoreLink:
             self._unconfirmed.append(batch)
             actions.append(self._push(batch))
         while self.open and self._unasked and len(self._queries) - len(self._unasked) < QUERIES_ASKED_MAX:
-            n = self._unasked.popleft()
-            actions.append(self._question(n, self._queries[n]))
+            asked = self._queries[self._unasked[0]]
+            if self._asked_bytes and self._asked_bytes + asked.weight > QUERIES_BYTES_MAX:
+                break
+            asked.on_wire = True
+            self._asked_bytes += asked.weight
+            actions.append(self._question(self._unasked.popleft(), asked))
 
     # --- what happens to it -------------------------------------------------------------------------------
 
@@ -257,6 +274,9 @@ class StoreLink:
             batch.n = self._n
             actions.append(self._push(batch))
         self._unasked = deque(self._queries)
+        self._asked_bytes = 0
+        for asked in self._queries.values():
+            asked.on_wire = False
         self._listener.opened(opened.history, opened.high, now, actions)
 
     def _closed(self, closed: store_link.Closed, now: float, actions: list[Action]) -> None:
@@ -287,6 +307,7 @@ class StoreLink:
             case store_link.Answered():
                 asked = self._queries.pop(envelope.n, None)
                 if asked is not None:
+                    self._asked_bytes -= asked.weight if asked.on_wire else 0
                     asked.then(envelope.reading, body, envelope.history, now, actions)
             case store_link.Aborted():
                 self._aborted(envelope, now, actions)
@@ -331,6 +352,7 @@ class StoreLink:
         failure = Failed(code="unavailable", text="the store does not answer")
         queries, self._queries = self._queries, {}
         self._unasked.clear()
+        self._asked_bytes = 0
         for asked in queries.values():
             asked.then(failure, b"", b"", now, actions)
 

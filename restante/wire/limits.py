@@ -130,6 +130,10 @@ SESSIONS_MAX: Final = 20_000
 REQUESTS_IN_FLIGHT_MAX: Final = 256
 """Per session. With credit it stays below SEND_HWM: a client that reads is owed less than the broker's socket holds."""
 
+FETCHES_IN_FLIGHT_MAX: Final = 8
+"""Pages that a session may wait for, of PAGE_BYTES_MAX each. With the credit of its subscriptions no more than
+UNREAD_BYTES_MAX: who reads is never cut, however slow the line."""
+
 SESSION_BYTES_MAX: Final = 32 << 20
 """Bodies of one session that the broker holds unconfirmed: no one takes the whole budget."""
 
