@@ -20,6 +20,13 @@ def test_every_guarantee_names_a_test() -> None:
     assert [chapter[:2] for chapter in chapters if "::test_" not in chapter] == []
 
 
+def test_every_row_of_the_failure_table_names_a_test() -> None:
+    table = GUARANTEES.split("## When something fails")[1].split("## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    assert [row for row in rows if "::test_" not in row.rsplit("|", 2)[1]] == []
+
+
 def test_every_test_that_a_document_names_is_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", GUARANTEES)
     assert len(named) > 20
