@@ -187,6 +187,8 @@ def code_of(error: ChatError) -> str:
 def failure_of(error: ChatError) -> Failure:
     """An error of the library as what a command ends with."""
     text = error.text if isinstance(error, RefusedError | ProtocolError) else str(error)
+    for said_by_advice in (" Log in again.", " Wait as long as it says."):
+        text = text.replace(said_by_advice, "")
     retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
     if retry_after_s:
         text = f"{text.rstrip('.')} (again in {retry_after_s:g} s)."

@@ -57,6 +57,13 @@ def test_every_branch_of_the_tree_has_an_exit(error: ChatError, exit_code: int, 
     assert (failure.advice.exit, failure.code) == (exit_code, code)
 
 
+def test_what_the_advice_says_is_not_said_by_the_servers_text_too() -> None:
+    failure = exits.failure_of(RefusedError.of("bad_token", CODES["bad_token"].meaning))
+    assert failure.text == "The token is unknown, expired or revoked."
+    failure = exits.failure_of(RefusedError.of("rate_limited", CODES["rate_limited"].meaning, 6000))
+    assert failure.text == "Too many attempts (again in 6 s)."
+
+
 def test_a_wait_that_the_server_asks_for_is_told() -> None:
     failure = exits.failure_of(RefusedError.of("rate_limited", "Too many attempts.", 6000))
     assert failure.text == "Too many attempts (again in 6 s)."
