@@ -14,7 +14,8 @@ the connection, and gave to it::
 
 Such a connection is shut down. A thread looks four times a second, and then only if the process has grown: usually it
 reads one number. Twice a minute it looks in any case, for connections from which nothing comes any more, or never did:
-libzmq would keep them for ever, and they would use up the descriptors that others need. Where there is no `TCP_INFO` (other systems than Linux) nothing is guarded.
+libzmq would keep them for ever, and they would use up the descriptors that others need. Where there is no
+`TCP_INFO` (other systems than Linux) nothing is guarded.
 
 The counts are of the loop's thread, the allowances of the looking one. ZMTP and CURVE add to what is sent, so that
 counts and kernel drift apart; whatever a look finds in a peer's favour is taken back at once, or it could be saved up.

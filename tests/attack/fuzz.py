@@ -11,6 +11,8 @@ not RemoteProtocolError, an unanswered good client, something left in the core, 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import sys
 import time
@@ -97,6 +99,8 @@ def run_cycle(seed: int, cycle: int, inputs: int, tally: Tally, make: Callable[[
 def look_at_memory(tally: Tally) -> None:
     """Note what is held now, between two houses. Raises Find if it has grown."""
     gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc keeps what was freed between what was not
+        ctypes.CDLL(None).malloc_trim(0)
     tally.blocks.append(sys.getallocatedblocks())
     tally.rss_mib.append(rss_mib())
     if len(tally.blocks) <= WARM_CYCLES:

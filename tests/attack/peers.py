@@ -27,7 +27,12 @@ class Peer:
     """One connection with a key of its own. A context manager."""
 
     def __init__(
-        self, address: Address | str, context: zmq.Context[Socket] | None = None, *, routing_id: bytes | None = None
+        self,
+        address: Address | str,
+        context: zmq.Context[Socket] | None = None,
+        *,
+        routing_id: bytes | None = None,
+        unread_max: int = 0,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
         self._own = context is None
@@ -35,7 +40,9 @@ class Peer:
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.reconnect_ivl = -1
-        self.socket.sndhwm = self.socket.rcvhwm = 0
+        self.socket.sndhwm, self.socket.rcvhwm = 0, unread_max
+        if unread_max:
+            self.socket.rcvbuf = 65_536
         self.socket.curve_publickey, self.socket.curve_secretkey = zmq.curve_keypair()
         self.socket.curve_serverkey = z85.encode(self.address.key)
         if routing_id is not None:

@@ -31,7 +31,7 @@ def test_a_session_waits_for_so_many_pages_and_no_more() -> None:
     for request in waiting:
         bob.answer_to(request, Page)
     eve.answer_to(waiting_too, Page)
-    assert bob.ask(Fetch(id=bob.next_id()), Page)
+    assert bob.ask(Fetch(id=bob.next_id()), Page).messages == []
     world.assert_at_rest()
     assert bob.session.fetches == 0
 
