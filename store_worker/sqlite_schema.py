@@ -17,6 +17,7 @@ its id alone, without knowing whose account number it bears.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -109,6 +110,8 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():  # SQLite would make it readable for all; opening one that is in use would end its locks
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = apsw.Connection(str(path), vfs=vfs, statementcachesize=STATEMENTS)
     except (OSError, apsw.Error) as error:
         raise _unusable(path, error) from error

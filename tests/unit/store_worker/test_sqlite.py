@@ -78,6 +78,13 @@ def read_all(journal: SqliteJournal) -> list[int]:
 class TestOneStoreADatabase:
     """RULES 8."""
 
+    def test_its_files_are_for_its_owner_alone(self, path: Path) -> None:
+        journal = started(path)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+        assert len(modes) > 1, "the database and its log"
+        assert set(modes.values()) == {0o600}
+        journal.close()
+
     def test_a_second_store_is_told_that_the_database_is_in_use(self, path: Path) -> None:
         first = started(path)
         with pytest.raises(Unusable, match="in use by another process"):
