@@ -68,15 +68,18 @@ def prepare(connection: apsw.Connection, path: Path, vfs: str | None = None) -> 
     apsw.Error for what else SQLite meets.
     """
     with _lock(path.with_name(path.name + ".lock")):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # else to close what is damaged would write to it
         version = _version(connection, path)
+        found = connection.execute("PRAGMA quick_check(1)").get
+        what = wal.damage(path) if found == "ok" else str(found)
+        if what:
+            raise damaged(path, what)
         connection.pragma("journal_mode", "wal")
         if version < len(MIGRATIONS):
             _migrate(connection, version)
         with contextlib.suppress(apsw.BusyError):  # whoever is in the way has seen to it at its own start
             renew_log(connection, path, vfs)
-    found = connection.execute("PRAGMA quick_check(1)").get
-    if found != "ok":
-        raise damaged(path, str(found))
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
 
 def renew_log(connection: apsw.Connection, path: Path, vfs: str | None) -> None:

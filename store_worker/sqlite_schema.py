@@ -39,6 +39,10 @@ STATEMENTS: Final = 512
 CHECKPOINT_PAGES: Final = 4_000
 """16 MB of log before its pages are copied home: the same leaf, written by several commits, is copied once."""
 
+CHECKED_BYTES_MAX: Final = 64 << 20
+"""A database up to this size is looked through at a start, some tenths of a second; in a larger one what is damaged is
+found when it is read."""
+
 MIGRATIONS: Final = (
     """
     CREATE TABLE meta (
@@ -116,8 +120,11 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
     except (OSError, apsw.Error) as error:
         raise _unusable(path, error) from error
     try:
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # else to close what is damaged would write to it
+        version = _look(db, path)
         _configure(db)
-        _migrate(db, path, vfs)
+        _migrate(db, path, version, vfs)
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except apsw.Error as error:
         db.close()
         raise _unusable(path, error) from error
@@ -127,23 +134,12 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
     return db
 
 
-def _configure(db: apsw.Connection) -> None:
-    """Lock for life, make commits durable. The lock mode comes before the log: it then needs no shared memory."""
-    for pragma in (
-        "locking_mode = EXCLUSIVE",
-        "page_size = 4096",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        f"cache_size = -{CACHE_KIB}",
-        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-        "temp_store = MEMORY",
-        "trusted_schema = OFF",
-    ):
-        db.execute(f"PRAGMA {pragma}").fetchall()
+def _look(db: apsw.Connection, path: Path) -> int:
+    """Take the lock, see that the database is ours and sound, and return its version. Nothing is written.
 
-
-def _migrate(db: apsw.Connection, path: Path, vfs: str | None) -> None:
-    """Take the lock, and bring the database to the newest version. Nothing is written to what is not ours."""
+    The lock mode comes before the first look: the log then needs no shared memory.
+    """
+    db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
     db.execute("BEGIN EXCLUSIVE")
     version, application = db.pragma("user_version"), db.pragma("application_id")
     empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
@@ -155,6 +151,33 @@ def _migrate(db: apsw.Connection, path: Path, vfs: str | None) -> None:
             f"{path} was written by a newer version of Restante (layout {version}, this one knows"
             f" {len(MIGRATIONS)}). Use that version, or a backup from before it.",
         )
+    if path.stat().st_size <= CHECKED_BYTES_MAX:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != ("ok",):
+            raise _unusable(path, apsw.CorruptError(str(found and found[0])))
+    db.execute("ROLLBACK")
+    if what := wal.damage(path):
+        raise _unusable(path, apsw.CorruptError(what))
+    return int(version)
+
+
+def _configure(db: apsw.Connection) -> None:
+    """Make commits durable, and quick."""
+    for pragma in (
+        "page_size = 4096",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"cache_size = -{CACHE_KIB}",
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        "temp_store = MEMORY",
+        "trusted_schema = OFF",
+    ):
+        db.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _migrate(db: apsw.Connection, path: Path, version: int, vfs: str | None) -> None:
+    """Bring the database to the newest version."""
+    db.execute("BEGIN EXCLUSIVE")
     wal.renew(path, vfs)  # the store before this one may have ended because a sync failed
     for step in MIGRATIONS[version:]:
         db.execute(step)

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from store_worker import sqlite_writes
+from store_worker import sqlite_schema, sqlite_writes
 from store_worker.journal import OutcomeUnknown, RolledBack, Unusable
 from store_worker.sqlite import SqliteJournal
 from store_worker.sqlite_poison import ATTEMPTS_MAX, UNSETTLED_MAX
@@ -138,7 +138,10 @@ class TestWhatIsNotServed:
         with pytest.raises(Unusable, match="newer version"):
             SqliteJournal(path)
 
-    def test_a_page_that_is_damaged_is_found_when_it_is_read(self, path: Path) -> None:
+    def test_a_damaged_page_of_a_large_database_is_found_when_it_is_read(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite_schema, "CHECKED_BYTES_MAX", 0)
         journal = started(path)
         for n in range(40):
             send(journal, *(message(100 * n + k, body=bytes(300)) for k in range(100)))
