@@ -10,6 +10,7 @@ import random
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 NAMES: Final = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
@@ -19,7 +20,10 @@ GHOST: Final = "ghost"
 CHORES: Final = {"status": 4, "overview": 4, "lookup": 2, "logout": 3, "revoke": 4}
 """What devices do beside sending and reading, and how often in proportion; changing the password comes to it."""
 
-LETTERS: Final = 40
+LONG: Final = 600
+"""Bytes by which a long letter is longer than others."""
+
+LETTERS: Final = 36
 """About how many letters a world has: what a larger one has more of is people."""
 
 
@@ -98,8 +102,8 @@ def person_of(device: str) -> str:
 
 def draw_people(dice: random.Random) -> list[Person]:
     """Mostly few people with few devices, who find the most in the least time; sometimes a crowd."""
-    names = NAMES[: dice.choice([2, 2, 2, 2, 2, 3, 4, 4, 5, 8])]
-    counts = [dice.choice([1, 1, 1, 1, 2, 3, 4] if len(names) < 5 else [1, 1, 1, 2]) for _ in names]
+    names = NAMES[: dice.choice([2, 2, 2, 2, 2, 2, 3, 4, 5, 8])]
+    counts = [dice.choice([1, 1, 1, 1, 1, 2, 3, 4] if len(names) < 5 else [1, 1, 1, 2]) for _ in names]
     late = {name for name in names[1:] if dice.random() < 0.15}
     share = max(1, LETTERS // sum(counts))
     people = []
@@ -121,7 +125,15 @@ def _device(label: str, names: tuple[str, ...], share: int, dice: random.Random)
             [_letter(f"{label}'s {len(outbox) + 1}.{n + 1}", label, names, outbox, dice) for n in range(size)]
         )
         left -= max(size, share // 12)
-    return Device(label, habits, outbox, _chores(label, dice))
+    return Device(label, habits, _lengthened(outbox), _chores(label, dice))
+
+
+def _lengthened(outbox: list[list[Letter]]) -> list[list[Letter]]:
+    """Some devices write at length: where there is little room theirs is what fills it."""
+    dice = random.Random(outbox[0][0].id)
+    if dice.random() > 0.2:
+        return outbox
+    return [[replace(letter, text=letter.text + "." * LONG) for letter in batch] for batch in outbox]
 
 
 def _habits(dice: random.Random) -> Habits:
@@ -159,7 +171,7 @@ def _letter(text: str, label: str, names: tuple[str, ...], before: list[list[Let
     letter_id = dice.randbytes(16)
     if before and dice.random() < 0.04:
         letter_id = dice.choice(dice.choice(before)).id
-    padding = "." * 600 if dice.random() < 0.1 else ""
+    padding = "." * LONG if dice.random() < 0.1 else ""
     return Letter(letter_id, to, f"{text} to {','.join(to)}{padding}")
 
 

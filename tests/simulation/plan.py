@@ -26,8 +26,8 @@ KINDS: Final = {
 
 BOUNDS: Final = {
     "REQUESTS_IN_FLIGHT_MAX": (2, 6),
-    "SESSION_BYTES_MAX": (4_500, 6_000),  # an envelope of MESSAGES_PER_SEND letters to everybody has less
-    "BROKER_BYTES_MAX": (5_000, 12_000),
+    "SESSION_BYTES_MAX": (2_200, 3_000),  # an envelope of MESSAGES_PER_SEND letters to everybody has less
+    "BROKER_BYTES_MAX": (2_200, 6_000),
     "SUBSCRIPTIONS_PER_SESSION_MAX": (1, 2),
     "HELD_PER_STREAM_MAX": (1, 2),
     "PAGE_MESSAGES_MAX": (1, 3),
@@ -38,7 +38,7 @@ BOUNDS: Final = {
 }
 """Limits that are so narrow in some worlds that they are met; each from, to."""
 
-MESSAGES_PER_SEND: Final = 3
+MESSAGES_PER_SEND: Final = 1
 """What clients are told in those worlds: a whole outbox in one envelope would never find room."""
 
 
@@ -102,7 +102,7 @@ def draw(seed: int) -> Plan:
     harsh = dice.random() < 0.4
     weather = Weather(
         delay_s=dice.choice([0.0005, 0.002, 0.02, 0.1]),
-        loss=dice.choice([0.0, 0.01, 0.05]) if harsh else 0.0,
+        loss=dice.choice([0.0, 0.03, 0.1]) if harsh else 0.0,
         copies=dice.choice([0.0, 0.005, 0.05]) if harsh else 0.0,
     )
     mean_s = dice.choice([1.0, 3.0, 8.0])

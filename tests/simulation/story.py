@@ -14,7 +14,21 @@ def tell(plan: Plan, history: History) -> list[str]:
     """The lines of it; times are virtual seconds."""
     lines = [*_mishaps(plan), *_sendings(history), *_calls(history), *_reading(history), *_joinings(history)]
     told = [f"{at:9.3f}  {text}" for at, text in sorted(lines, key=lambda line: line[0])]
-    return [*told, *_end(history)]
+    return [_world(plan), *told, *_end(history)]
+
+
+def _world(plan: Plan) -> str:
+    """What is not as usual in it from the beginning."""
+    weather = plan.weather
+    parts = [f"{weather.delay_s * 1000:g} ms on the way", f"{plan.auth_workers} authentication workers"]
+    if weather.loss or weather.copies:
+        parts.append(f"{weather.loss:.1%} lost, {weather.copies:.1%} twice")
+    if plan.unsure_disk:
+        parts.append(f"{plan.unsure_disk:.0%} of commits kill the store, done or not")
+    if plan.unread_max:
+        parts.append(f"mailboxes take {plan.unread_max} unread")
+    parts += [f"{name} = {value}" for name, value in plan.bounds.items()]
+    return f"seed {plan.seed}: {'; '.join(parts)}"
 
 
 def _mishaps(plan: Plan) -> Iterator[Line]:

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from tests.simulation.plan import Plan, draw, from_json
 from tests.simulation.run import main
 from tests.simulation.shrink import shrink
+from tests.simulation.story import tell
+from tests.simulation.trial import try_plan
 
 
 def a_plan() -> Plan:
@@ -90,3 +92,14 @@ class TestCommand:
         assert main(["--seed", "3", "--shrink", "--out", str(tmp_path / "none")]) == 0
         assert not [*tmp_path.iterdir()]
         assert "nothing to shrink" in capsys.readouterr().out
+
+
+def test_a_story_tells_what_befell_whom_and_what_they_were_told() -> None:
+    plan = a_plan()
+    lines = tell(plan, try_plan(plan)[1])
+    assert lines[0].startswith(f"seed {plan.seed}: ")
+    assert sum("── " in line for line in lines) >= len(plan.mishaps)
+    for part in ("has an account", "wants: Login", " sends ", ": accepted as ", "mailbox holds"):
+        assert any(part in line for line in lines), part
+    times = [float(line[:9]) for line in lines[1:] if line[:9].strip().replace(".", "").isdigit()]
+    assert times == sorted(times)

@@ -78,24 +78,6 @@ def sessions_outlive_their_tokens() -> list[Patch]:
 
 
 @fault
-def end_all_sessions_but_the_older() -> list[Patch]:
-    """A new password ends the sessions whose tokens the worker named, and no others: as it was before seed 1991."""
-    return [(Sessions, "on_older_tokens", lambda self, account, token_id: [])]
-
-
-@fault
-def forget_which_tokens_ended() -> list[Patch]:
-    """A token that a worker found good just before another ended it is taken."""
-    logged_in = Accounts._logged_in
-
-    def forgetful(self: Accounts, *rest: Any) -> None:
-        self._ended.clear()
-        logged_in(self, *rest)
-
-    return [(Accounts, "_logged_in", forgetful)]
-
-
-@fault
 def old_tokens_stay_good() -> list[Patch]:
     """A change of password leaves the account's other tokens as they are."""
     return [(MemoryAccounts, "_surplus", lambda self, grant: [])]

@@ -104,7 +104,8 @@ def begin_at_the_cursor() -> list[Patch]:
     page = MemoryJournal.page
 
     def again(self: MemoryJournal, query: store_link.ReadPage) -> Any:
-        return page(self, replace(query, after=max(0, query.after - 1)))
+        one_back = not query.unread and query.limit > 1  # else a page of one would come again for ever
+        return page(self, replace(query, after=max(0, query.after - one_back)))
 
     return [(MemoryJournal, "page", again)]
 
