@@ -12,7 +12,7 @@ from runtime.errors import SetupError
 
 
 def main() -> int:
-    """Run a broker; return the exit code: 0 after a wished stop, 1 with the reason on stderr otherwise."""
+    """Run a broker; return the exit code: 0 after a wished stop, else another, with the reason on stderr."""
     given = settings.load(Settings, "broker", sys.argv[1:], os.environ)
     logging.configure("broker", level=given.log_level)
     try:

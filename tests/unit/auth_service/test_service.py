@@ -22,6 +22,7 @@ from restante.wire import auth_link, codec
 from restante.wire.auth_link import Ask, Beat, FromWorker, Leaving, Question, Ready, Told, Who
 from runtime import keys, sockets
 from runtime.ipc import private_ipc_dir
+from runtime.settings import CANT_START
 from runtime.sockets import Socket
 from runtime.zap import Enrolled, Zap
 from tests.unit.auth_service.bench import code, got, op
@@ -287,12 +288,12 @@ class TestCurve:
 
     def test_tcp_without_keys_is_refused(self, start: Start) -> None:
         status, said = start(broker="tcp://127.0.0.1:9").ended()
-        assert status == 1
+        assert status == CANT_START
         assert "Give --keys" in said
 
     def test_keys_that_are_not_there_are_named(self, start: Start, tmp_path: Path) -> None:
         status, said = start("--keys", str(tmp_path / "none"), broker="tcp://127.0.0.1:9").ended()
-        assert status == 1
+        assert status == CANT_START
         assert str(tmp_path / "none") in said
 
 
@@ -300,7 +301,7 @@ class TestCannotStart:
     def test_a_directory_that_is_none(self, start: Start) -> None:
         start.data.write_text("a file")
         status, said = start().ended()
-        assert status == 1
+        assert status == CANT_START
         assert "Make it a directory that this user can write in" in said
         assert "Traceback" not in said
 
@@ -308,13 +309,13 @@ class TestCannotStart:
         start.data.mkdir()
         (start.data / "accounts.db").write_bytes(b"damaged " * 4_096)
         status, said = start().ended()
-        assert status == 1
+        assert status == CANT_START
         assert "Restore it from a backup" in said
         assert "Traceback" not in said
 
     def test_an_endpoint_that_is_none(self, start: Start) -> None:
         status, said = start(broker="http://example").ended()
-        assert status == 1
+        assert status == CANT_START
         assert "is no endpoint" in said
 
 

@@ -37,6 +37,7 @@ from restante.wire.store_link import (
     Stored,
 )
 from runtime import keys, sockets
+from runtime.settings import CANT_START
 from runtime.zap import Enrolled, Zap
 from store_worker.journal import OutcomeUnknown
 from store_worker.memory import MemoryJournal
@@ -238,7 +239,7 @@ class TestServing:
 
 
 class TestNotStarting:
-    """Exit code 1, and one clear sentence."""
+    """The exit code that says that trying again is in vain, and one clear sentence."""
 
     def refused(self, tmp_path: Path, listen: str = "tcp://127.0.0.1:0") -> str:
         done = subprocess.run(
@@ -249,7 +250,7 @@ class TestNotStarting:
             timeout=WAIT_S,
             check=False,
         )
-        assert done.returncode == 1
+        assert done.returncode == CANT_START
         assert "Traceback" not in done.stderr
         return done.stderr
 
