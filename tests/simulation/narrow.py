@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from restante.wire import auth_link, codec, envelopes, store_link
 from restante.wire import limits as real
 from tests.simulation.plan import BOUNDS
+
+
+def _learn_types() -> None:
+    """What a header may hold is fixed when its type is first read: that must not happen in a narrow world."""
+    beat = store_link.Beat(epoch=1, name="broker", generation=1)
+    codec.from_client.read_header(codec.pack_header(envelopes.Ping(id=1)))
+    codec.from_broker.read_header(codec.pack_header(envelopes.Pong(id=1)))
+    codec.to_auth_worker.read_header(codec.pack_header(auth_link.Beat()))
+    codec.from_auth_worker.read_header(codec.pack_header(auth_link.Beat()))
+    codec.to_store.read_header(codec.pack_header(beat))
+    codec.from_store.read_header(codec.pack_header(beat))
+
+
+_learn_types()
 
 
 def usual() -> dict[str, int]:

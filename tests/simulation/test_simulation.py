@@ -82,6 +82,18 @@ def test_plans_differ_and_cover_every_mishap() -> None:
     assert max(len(person.devices) for plan in plans for person in plan.people) == 4
 
 
+def test_narrow_limits_are_the_brokers_and_change_no_envelope() -> None:
+    """In a process of its own, in which nothing was read before."""
+    program = (
+        "from tests.simulation import narrow\n"
+        "from restante.wire import codec, envelopes\n"
+        "with narrow.limits({'PAGE_MESSAGES_MAX': 2}):\n"
+        "    header = codec.pack_header(envelopes.Fetch(id=1, limit=5))\n"
+        "    assert codec.from_client.read_header(header).limit == 5\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_plan_is_a_file() -> None:
     for seed in range(30):
         plan = draw(seed)
