@@ -124,7 +124,8 @@ class Sender:
                 pause(self._dice.uniform(0.0, 0.5))
 
     def _new_lot(self) -> list[Given]:
-        size = 400 if self._dice.random() < 0.05 else self._dice.randrange(1, 60)
+        # A large one is several envelopes: only then is there an order to be lost between them.
+        size = self._dice.randrange(300, 1_500) if self._dice.random() < 0.08 else self._dice.randrange(1, 60)
         return [self._message(self._past.count + n) for n in range(size)]
 
     def _message(self, n: int) -> Given:

@@ -8,6 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
+CLIENTS: Final = "clients"
+"""The link between clients and the broker."""
+
 NET: Final = ("delay", "stall", "cut", "half_open", "refuse")
 
 GAP_S: Final = {"service": 3.0, "person": 3.5, "stop": 5.0, "restart": 12.0, "net": 1.5}
@@ -70,7 +73,16 @@ class Planner:
             return [Mishap(at, "stop", self._stopped.deal(), self._length(3.0, 8.0))]
         if kind == "restart":
             return [Mishap(at, "restart", self._restarted.deal())]
-        return [Mishap(at, self._net.deal(), self._links.deal(), self._length(3.0, 12.0))]
+        return self._outage(at)
+
+    def _outage(self, at: float) -> list[Mishap]:
+        """Something on a link. A stall ends in a cut every second time: what was sent meanwhile, which may be several
+        envelopes of one stream, is lost then, and has to go again in its order.
+        """
+        outage = Mishap(at, self._net.deal(), self._links.deal(), self._length(3.0, 12.0))
+        if outage.kind != "stall" or self._dice.random() < 0.5:
+            return [outage]
+        return [outage, Mishap(at + 0.9 * outage.seconds, "cut", outage.whom)]
 
     def _length(self, most: float, long: float) -> float:
         """Short as a rule; one in eight is longer than a link's silence may be."""

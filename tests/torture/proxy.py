@@ -32,7 +32,6 @@ BUFFER_BYTES: Final = 256 << 10
 READ_BYTES: Final = 64 << 10
 CONNECT_S: Final = 0.5
 COMMAND_S: Final = 10.0
-FLOWS: Final = 2
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -189,7 +188,7 @@ class Proxy:
         def half_open(link: Link, now: float) -> int:
             chosen = [pair for pair in self._chosen(link) if pair.left is None]
             for pair in chosen:
-                gone = self._dice.randrange(FLOWS)
+                gone = 1 if self._dice.random() < 0.75 else 0  # mostly it is who connected that isn't told
                 self._tear(pair)
                 self._end(pair.ends[gone])
                 pair.left, pair.cut_at = pair.ends[1 - gone], now + for_s
@@ -344,7 +343,7 @@ class Proxy:
 
     def _chosen(self, link: Link) -> list[Pair]:
         """One of the connections, or all."""
-        if not link.pairs or self._dice.random() < 0.3:
+        if not link.pairs or self._dice.random() < 0.5:
             return list(link.pairs)
         return [self._dice.choice(link.pairs)]
 

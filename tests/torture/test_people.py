@@ -141,7 +141,7 @@ class TestPlan:
         plans = [plan.draw(seed, 60, Apart.services, PEOPLE, Apart.links) for seed in (1, 1, 2)]
         assert plans[0] == plans[1] != plans[2]
         assert plans[0] == sorted(plans[0], key=lambda mishap: mishap.at)
-        assert all(0 < mishap.at < 60 for mishap in plans[0])
+        assert all(0 < mishap.at < 60 + 12 for mishap in plans[0])  # what follows on another may come too late
 
     @pytest.mark.parametrize("place", [Apart, Serve])
     def test_a_minute_spares_nobody(self, place: type[Apart] | type[Serve]) -> None:

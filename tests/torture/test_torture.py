@@ -74,6 +74,27 @@ def test_an_interrupted_run_leaves_no_process_and_no_folder(tmp_path: Path, how:
     assert not list(tmp_path.glob("restante-torture-*"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_fault_in_the_real_processes_is_seen(tmp_path: Path) -> None:
+    """By hand, in more time, so are rarer ones: `--fault resend_out_of_order --seconds 60`."""
+    argv = [sys.executable, "-P", "-m", "tests.torture.torture", "--rounds", "1", "--seed", "1", "--seconds", "15"]
+    env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*argv, "--fault", "accept_before_persisted"],
+        env=env,
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=220,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    lost = next(line for line in done.stdout.splitlines() if line.startswith("lost"))
+    assert lost.split()[-1] != "0"
+    assert "seed 1: journals, logs and data are kept in" in done.stdout
+
+
 def test_what_broke_is_told_with_the_seed_and_where_all_of_it_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

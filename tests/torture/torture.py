@@ -30,8 +30,8 @@ from typing import Final
 from restante.wire.errors import ChatError
 from tests.torture.crowd import PEOPLE, SENDERS, Crowd
 from tests.torture.judge import verdict
-from tests.torture.places import CLIENTS, READY_S, Apart, Place, Serve, is_ready
-from tests.torture.plan import Mishap, draw
+from tests.torture.places import READY_S, Apart, Place, Serve, is_ready
+from tests.torture.plan import CLIENTS, Mishap, draw
 from tests.torture.proxy import Proxy
 from tests.torture.report import Round, Violation, table
 from tests.torture.seen import Seen
