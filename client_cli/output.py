@@ -51,7 +51,7 @@ class Output:
     def _opened(self) -> IO[bytes]:
         if self._stream is None:
             if sys.stdout is None:  # started with `>&-`
-                raise OSError(errno.EBADF, "it is closed")
+                raise OSError(errno.EBADF, "standard output is closed")
             self._stream = sys.stdout.buffer
         if self._file is None:
             self._file = _regular_file(self._stream)

@@ -56,7 +56,7 @@ def read_token(text: str) -> bytes:
     except (binascii.Error, ValueError):
         token = b""
     if len(token) != TOKEN_BYTES:
-        raise SettingsError("that is not a token: a token is 43 characters of A-Z a-z 0-9 _ -; `chat login` makes one")
+        raise SettingsError("that is no token: one is 43 characters of A-Z a-z 0-9 _ -, and `chat login` makes it")
     return token
 
 

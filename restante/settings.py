@@ -167,7 +167,10 @@ def _token(argument: bytes | str | None) -> bytes | None:
         return argument
     text = argument or _variable("CHAT_TOKEN")
     if text:
-        return profiles.read_token(text)
+        try:
+            return profiles.read_token(text)
+        except SettingsError as error:
+            raise SettingsError(str(error) if argument else f"CHAT_TOKEN: {error}") from None
     path = _variable("CHAT_TOKEN_FILE")
     return _token_file(path, "CHAT_TOKEN_FILE") if path else None
 
@@ -183,6 +186,8 @@ def _token_file(path: str, told_by: str) -> bytes:
 
     try:
         return profiles.read_token(read_file(os.path.expanduser(path)).decode())  # noqa: PTH111 - see places
+    except SettingsError as error:
+        raise SettingsError(f"{told_by} names {path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{told_by} names {path}, which cannot be read: {error}") from error
 

@@ -421,7 +421,8 @@ class TestFollowing:
     def test_whoever_wants_is_told_of_each_loss_and_of_its_end(self, connect: Connect, broker: FakeBroker) -> None:
         alice, bob = connect(), connect("bob")
         told: list[bool] = []
-        getattr(bob, "client", bob).on_connection(told.append)
+        client = bob.client if isinstance(bob, Awaited) else bob  # it has nothing to wait for
+        client.on_connection(told.append)
         alice.send("bob", "0")
         for _ in bob.inbox(follow=True, limit=3):
             broker.cut()

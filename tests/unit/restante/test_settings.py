@@ -98,6 +98,18 @@ class TestPrecedence:
         assert read_settings(token=show_token(OTHER_TOKEN)).token == OTHER_TOKEN
         assert read_settings(token=OTHER_TOKEN).token == OTHER_TOKEN
 
+    def test_what_is_no_token_is_told_with_where_it_stands(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(folders / "secret", "nonsense")
+        monkeypatch.setenv("CHAT_TOKEN_FILE", str(folders / "secret"))
+        with pytest.raises(SettingsError, match=r"CHAT_TOKEN_FILE names .*/secret: that is no token"):
+            read_settings()
+        monkeypatch.setenv("CHAT_TOKEN", "nonsense")
+        with pytest.raises(SettingsError, match=r"^CHAT_TOKEN: that is no token: one is 43") as raised:
+            read_settings()
+        assert "nonsense" not in str(raised.value)
+
     def test_an_empty_variable_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("CHAT_ADDRESS", "CHAT_PROFILE", "CHAT_TOKEN", "CHAT_TOKEN_FILE", "CHAT_TIMEOUT"):
             monkeypatch.setenv(name, " ")
@@ -147,7 +159,7 @@ class TestWrongSettings:
             ("CHAT_TIMEOUT", "nan", "more than 0"),
             ("CHAT_TIMEOUT", "0", "more than 0"),
             ("CHAT_ADDRESS", "localhost:5570", "not an address"),
-            ("CHAT_TOKEN", "secret-of-mine", "not a token"),
+            ("CHAT_TOKEN", "secret-of-mine", "no token"),
             ("CHAT_TOKEN_FILE", "/no/such/file", "cannot be read"),
             ("CHAT_PROFILE", "../../etc/passwd", "no name for a profile"),
         ],
