@@ -33,6 +33,7 @@ class Compose:
         self.project = f"restante-test-{uuid.uuid4().hex[:8]}"
         place = f"127.0.0.1:{free_ports(1)[0]}"
         self.docker_env = {**os.environ, "CHAT_BIND": place, "CHAT_ADVERTISE": place}
+        self.docker_env["CHAT_IMAGE"] = f"{self.project}:local"  # nobody's running stack is to see another image
         self.env = isolated(folder)
 
     def run(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 300) -> str:
@@ -75,7 +76,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
         compose.up()
         yield compose
     finally:
-        compose.run("down", "--volumes", "--timeout", "5")
+        compose.run("down", "--volumes", "--rmi", "all", "--timeout", "5")
 
 
 @pytest.fixture(scope="module")
