@@ -1,0 +1,233 @@
+"""Back-pressure: a store that stands still, and readers that do not read. Memory stays bounded, whoever must wait is
+told how long, nothing is lost or doubled, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from restante.wire import envelopes as e
+from restante.wire import limits
+from tests.attack.peers import Peer
+from tests.e2e.memory import rss_mib
+from tests.e2e.server import Server, wait_for
+
+pytestmark = pytest.mark.timeout(180)
+
+SENDERS = 10
+ENVELOPES = 20
+CONTENT = 1 << 20
+"""Ten senders with twenty envelopes of a megabyte: 200 MiB, more than the broker may hold."""
+
+BOUND_MIB = (limits.BROKER_BYTES_MAX * 2 + limits.UNTAKEN_BYTES_MAX) / 2**20 + 32
+"""The stated bound: contents held, once in the core and once in the batches that wait in the socket to the store; what
+has come in and is not handled yet; and what the allocator keeps."""
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class Pusher:
+    """A sender that keeps as much on the way as it may, and repeats what is refused as the protocol says."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self.peer = Peer(address)
+        self.peer.log_in(name)
+        self.name = name
+        self.ids = [secrets.token_bytes(16) for _ in range(ENVELOPES)]
+        self.content = [b"%s-%d " % (name.encode(), n) + bytes(CONTENT - 20) for n in range(ENVELOPES)]
+        self.refusals: list[e.Error] = []
+        self._requests: dict[int, int] = {}
+        self.next = 1
+        self.sent = 0
+        self.wait_until = 0.0
+
+    def step(self) -> None:
+        """Send what may be sent, and read what has come."""
+        while time.monotonic() >= self.wait_until and self.next <= ENVELOPES and len(self._requests) < ENVELOPES:
+            self._push(self.next)
+            self.next += 1
+        while (heard := self.peer.hear(0.0)) is not None:
+            self._heard(heard[0])
+
+    def _push(self, n: int) -> None:
+        item = e.Item(id=self.ids[n - 1], to=[self.name], size=len(self.content[n - 1]))
+        request = e.Send(id=self.peer.next_id(), stream=b"s" * 16, n=n, messages=[item])
+        self._requests[request.id] = n
+        self.peer.say(request, self.content[n - 1])
+
+    def _heard(self, got: e.ToClient) -> None:
+        if isinstance(got, e.Sent):
+            n = self._requests.pop(got.id)
+            assert got.results[0].seq, got
+            self.sent += 1
+        elif isinstance(got, e.Error):
+            assert got.id is not None, got
+            n = self._requests.pop(got.id)
+            if got.code != "gap":
+                self.refusals.append(got)
+            assert got.retry_after_ms is not None, got
+            self.wait_until = max(self.wait_until, time.monotonic() + got.retry_after_ms / 1_000)
+            self.next = min(self.next, n)
+
+
+def step_all(pushers: list[Pusher]) -> None:
+    for pusher in pushers:
+        pusher.step()
+    time_passes = threading.Event()
+    time_passes.wait(0.002)
+
+
+def until(pushers: list[Pusher], condition: object, what: str, wait_s: float = 60.0) -> None:
+    assert callable(condition)
+
+    def look() -> bool:
+        step_all(pushers)
+        return bool(condition())
+
+    wait_for(look, what, wait_s=wait_s)
+
+
+def test_a_store_that_stands_still_holds_up_senders_and_loses_nothing(own_server: Server) -> None:
+    """BROKER_BYTES_MAX, SESSION_BYTES_MAX; [N3] [N4] [R5]"""
+    pids = own_server.pids()
+    pushers = [Pusher(own_server.address, f"sender{n}") for n in range(SENDERS)]
+    highest = before = rss_mib(pids["broker"])
+    with stopped(pids["store"]):
+        deadline = time.monotonic() + 12  # past the time after which the broker takes the store for gone
+
+        def long_enough() -> bool:
+            nonlocal highest
+            highest = max(highest, rss_mib(pids["broker"]))
+            return time.monotonic() > deadline
+
+        until(pushers, long_enough, "twelve seconds go by")
+        assert sum(pusher.sent for pusher in pushers) == 0
+        told = [pusher.name for pusher in pushers if pusher.refusals]
+        assert len(told) >= SENDERS // 4, f"of 200 MiB the broker may hold 128, and only {told} were told"
+        codes = {refusal.code for pusher in pushers for refusal in pusher.refusals}
+        assert "busy" in codes
+        assert codes <= {"busy", "unavailable"}, codes
+    print(f"the broker held {highest - before:.0f} MiB more, allowed {BOUND_MIB:.0f}; refused: {sorted(codes)}")
+    assert highest - before < BOUND_MIB
+    until(pushers, lambda: all(pusher.sent == ENVELOPES for pusher in pushers), "all is sent", wait_s=90)
+    assert own_server.pids() == pids
+    for pusher in pushers:
+        assert mailbox(pusher) == pusher.ids, "lost, doubled or out of order"
+        pusher.peer.close()
+
+
+def mailbox(pusher: Pusher) -> list[bytes]:
+    """The ids in a mailbox, in its order."""
+    found: list[bytes] = []
+    after = 0
+    while True:
+        page = pusher.peer.expect(e.Fetch(id=pusher.peer.next_id(), after=after), e.Page)
+        found += [entry.id for entry in page.messages]
+        after = page.through
+        if not page.more:
+            return found
+
+
+# --- readers that do not read -----------------------------------------------------------------------------
+
+READER = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+from restante.wire import envelopes as e
+from tests.attack.peers import Peer
+peer = Peer(sys.argv[1], unread_max=4)
+peer.log_in(sys.argv[2])
+peer.expect(e.Subscribe(id=900, sub=1, messages=1000, bytes=4 << 20), e.Subscribed)
+print("subscribed", flush=True)
+delivered = size = 0
+while True:
+    heard = peer.hear(3600)
+    if heard is not None and isinstance(heard[0], e.Deliver):
+        delivered += len(heard[0].messages)
+        size += len(heard[1])
+        peer.say(e.Credit(sub=1, messages=delivered + 1000, bytes=size + (4 << 20)))
+"""
+
+
+class Reader:
+    """A process that subscribes, grants credit as it reads, and acknowledges nothing."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        root = str(Path(__file__).parents[2])
+        command = [sys.executable, "-c", READER, server.address, name, root]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=server.env, cwd=server.folder)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"subscribed\n"
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def p99_s(peer: Peer, name: str, first: int, count: int) -> float:
+    """The 99th percentile of a send to oneself and a page, one after the other."""
+    found = []
+    for n in range(first, first + count):
+        began = time.monotonic()
+        assert isinstance(peer.send(name, n=n), e.Sent)
+        peer.expect(e.Fetch(id=peer.next_id(), limit=1), e.Page)
+        found.append(time.monotonic() - began)
+    return statistics.quantiles(found, n=100)[98]
+
+
+@pytest.mark.parametrize("way", ["never acknowledges", "stops reading", "is stopped"])
+def test_a_reader_that_does_not_read_is_its_own_loss(own_server: Server, way: str) -> None:
+    """[U3] [D5]: its mail stays unread, memory bounded, and nobody else notices."""
+    server, lazy = own_server, "lazy"
+    pids = server.pids()
+    with Peer(server.address) as good, Peer(server.address) as sender:
+        good.log_in("good")
+        sender.log_in("sender")
+        reader = Reader(server, lazy) if way != "stops reading" else None
+        silent = Peer(server.address, unread_max=1) if reader is None else None
+        try:
+            if silent is not None:
+                silent.log_in(lazy)
+                silent.expect(e.Subscribe(id=900, sub=1, messages=1_000, bytes=4 << 20), e.Subscribed)
+            if reader is not None and way == "is stopped":
+                os.kill(reader.process.pid, signal.SIGSTOP)
+            before_s = p99_s(good, "good", 1, 200)
+            before = rss_mib(pids["broker"])
+            for n in range(1, 41):
+                assert isinstance(sender.send(lazy, n=n, content=bytes(CONTENT)), e.Sent)
+            after_s = p99_s(good, "good", 201, 200)
+            grown = rss_mib(pids["broker"]) - before
+            print(f"{way}: others' p99 {before_s * 1e3:.1f} ms before, {after_s * 1e3:.1f} after; {grown:.0f} MiB more")
+            assert grown < 100
+            assert after_s < max(10 * before_s, 0.5), "on a shared machine: twice is what is measured by hand"
+        finally:
+            if reader is not None:
+                reader.end()
+            if silent is not None:
+                silent.close()
+        with Peer(server.address) as owner:
+            owner.log_in(lazy)
+            assert owner.expect(e.Overview(id=owner.next_id()), e.Account).unread == 40
+    assert server.pids() == pids
