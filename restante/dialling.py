@@ -15,7 +15,7 @@ BACKOFF_S: Final = 0.05
 BACKOFF_S_MAX: Final = 5.0
 """Nobody should wait much longer for a server that is back than it took to come back."""
 
-WRONG_KEY_S: Final = 1.0
+WRONG_KEY_S: Final = 2.0
 """How long handshakes must fail before it is called a wrong key: a port whose server is just starting behind a proxy
 looks the same, and passes."""
 
