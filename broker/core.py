@@ -313,6 +313,7 @@ class Broker:
     def _over(self, session: Session) -> None:
         """End a session, and what hangs on it."""
         self._subscriptions.over(session)
+        self._sending.over(session)
         self._sessions.remove(session)
 
     # --- time ---------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class Sending:
         """Names that may not exist, asked for by an account."""
         self.held_bytes = 0
         """Of all sessions, until answered: what `busy` bounds."""
+        self._newest: dict[tuple[int, bytes], Stream] = {}
+        """By account and the client's own id: the stream that was begun last, over all sessions."""
 
     def send(self, session: Session, request: Send, body: bytes, now: float, actions: list[Action]) -> None:
         """A client's envelope: admit it, or refuse it whole."""
@@ -53,7 +55,7 @@ class Sending:
                 text = f"a session has at most {limits.STREAMS_PER_SESSION_MAX} streams"
                 refuse(session, request.id, "too_large", text, actions)
                 return
-            stream = session.streams[request.stream] = Stream(request.n)
+            stream = self._begin(session, request, actions)
         if request.n != stream.expected:
             _refuse_gap(session, request, stream, actions)
             return
@@ -66,6 +68,32 @@ class Sending:
         job.session.held_bytes += job.cost
         self.held_bytes += job.cost
         self._advance(job.stream, now, actions)
+
+    def over(self, session: Session) -> None:
+        """A session ended. What it gave and the store was not given yet is forgotten: nobody waits for its answer, and
+        given to the store later it could follow a repetition of itself that was refused for good.
+        """
+        for stream_id, stream in session.streams.items():
+            if self._newest.get((session.account, stream_id)) is stream:
+                del self._newest[session.account, stream_id]
+            for job in stream.drop_from(0):
+                session.in_flight -= 1
+                self._let_go(job)
+
+    def _begin(self, session: Session, request: Send, actions: list[Action]) -> Stream:
+        """Begin a stream. If an older session has it, the client has connected anew, and goes on here: what is held
+        there is not to come behind what it repeats.
+        """
+        key = session.account, request.stream
+        older = self._newest.get(key)
+        stream = self._newest[key] = session.streams[request.stream] = Stream(request.n)
+        held = [] if older is None else older.drop_from(0)
+        for job in held:
+            job.stream.go_back(job.request.n)
+        for job in held:
+            self._let_go(job)
+            _refuse_gap(job.session, job.request, job.stream, actions)
+        return stream
 
     # --- admission ----------------------------------------------------------------------------------------
 

@@ -372,7 +372,24 @@ class TestOrder:
         world.store.work()
         assert not ann.known
         world.settle()
-        assert [row.entry.seq for row in world.store.rows] == [1, 2, 3]
+        assert [row.entry.seq for row in world.store.rows] == [1]  # what the look-up held went to nobody
+        assert world.broker._sending._newest == {}
+        world.assert_at_rest()
+
+    def test_what_a_client_repeats_on_a_new_connection_does_not_come_again_behind_its_refusal(self) -> None:
+        """The old session is not known to be over; its look-up is answered when the recipient has been made since."""
+        world, ann = a_world("bob")
+        old = ann.send(1, "bob")
+        ask, _ = world.auth.asked(auth_link.ResolveNames)
+        again = world.log_in("ann")
+        repeated = again.send(1, "bob")
+        world.auth.tell(world.auth.asked(auth_link.ResolveNames)[0], auth_link.NamesResolved(accounts={}))
+        world.settle()
+        assert again.sent(repeated)[0].code == "unknown_recipient"
+        world.auth.tell(ask)
+        world.settle()
+        assert world.store.rows == []
+        assert ann.answer_to(old, Error).code == "gap"
         world.assert_at_rest()
 
 
