@@ -197,8 +197,8 @@ class Cluster:
     def _trouble_disk(self, mishap: Mishap) -> None:
         disk = self.store.disk
         if mishap.kind in ("disk_full", "disk_failed"):
-            disk.full, disk.code = self._dice.choice([0.5, 1.0]), mishap.kind.replace("disk", "storage")
-            disk.commit_s = self._dice.choice([disk.commit_s, 0.1, 0.4])  # what is nearly full is slow
+            disk.full, disk.code = self._dice.choice([0.3, 0.5, 1.0]), mishap.kind.replace("disk", "storage")
+            disk.commit_s = self._dice.choice([0.1, 0.4])  # what is nearly full is slow
         else:
             disk.commit_s = self._dice.choice([0.4, 0.4, 2.0, 6.0])
         self.world.after(mishap.for_s, self._mend_disk)

@@ -51,6 +51,8 @@ class Wire:
         self.owners: dict[bytes, str] = {}
         self.doomed: dict[bytes, list[bytes]] = {}
         """By the operation of a change of password: the tokens that there were when it was first asked for."""
+        self.changed: set[str] = set()
+        """Accounts whose password was to be changed."""
 
     def violations(self) -> Iterator[Violation]:
         """All of them."""
@@ -69,6 +71,7 @@ class Wire:
         if isinstance(said.header, envelopes.Passwd):
             own = [token for token, owner in self.owners.items() if owner == person_of(said.key)]
             self.doomed.setdefault(said.header.op, own)
+            self.changed.add(person_of(said.key))
 
     def _said(self, connection: Connection, said: Said, place: int) -> Iterator[Violation]:
         header = said.header
@@ -146,6 +149,8 @@ class Wire:
             self.ended.setdefault(connection.token, said.at)
         elif isinstance(request, envelopes.Revoke):
             device = self.numbers.get((person_of(said.key), request.token), "")
+            if person_of(said.key) in self.changed:
+                device = ""  # the token that a change of password made has the name of the one before it
             for token, label in self.labels.items():
                 if device and label == device and token != connection.token:
                     self.ended.setdefault(token, said.at)
