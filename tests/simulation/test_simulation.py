@@ -43,7 +43,9 @@ def test_accepted_before_persisted_is_seen_as_accepted_and_lost() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", sorted(faults.FAULTS))
 def test_a_planted_fault_is_seen(name: str) -> None:
-    assert first_seen(name, SEEDS_PER_FAULT) is not None, f"{name} got through {SEEDS_PER_FAULT} seeds"
+    verdict = first_seen(name, SEEDS_PER_FAULT)
+    assert verdict is not None, f"{name} got through {SEEDS_PER_FAULT} seeds"
+    assert not run_seed(verdict.seed).violations, "it is the fault that is seen"
 
 
 def test_a_seed_is_one_world() -> None:

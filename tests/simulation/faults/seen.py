@@ -9,10 +9,10 @@ from typing import Final
 
 SEEN: Final[dict[str, int]] = {
     "a_clock_that_goes_back": 8,
-    "any_number_in_flight": 3,
+    "any_number_in_flight": 8,
     "any_number_of_subscriptions": 20,
     "confirm_before_synced": 5,
-    "drop_what_is_refused": 219,
+    "drop_what_is_refused": 197,
     "execute_behind_a_gap": 238,
     "forget_operations": 3,
     "forget_the_result_of_an_operation": 11,
@@ -27,7 +27,8 @@ SEEN: Final[dict[str, int]] = {
     "retry_under_a_new_id": 8,
     "reuse_a_session": 8,
     "serve_without_a_session": 5,
-    "skip_dedupe": 3,
+    "skip_dedupe": 5,
+    "store_after_abort": 261,
     "take_any_number": 48,
     "trust_that_answers_arrive": 13,
 }
