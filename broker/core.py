@@ -156,6 +156,11 @@ class Broker:
         session = self._sessions.get(peer.routing_id)
         return session is not None and session.key == peer.key and session.stage is Stage.READY
 
+    def knows(self, routing_id: bytes) -> bool:
+        """True if somebody has logged in over a connection. It may be asked in another thread."""
+        session = self._sessions.get(routing_id)
+        return session is not None and session.stage is Stage.READY
+
     # --- clients ------------------------------------------------------------------------------------------
 
     def _arrived(

@@ -137,9 +137,9 @@ class Service:
         self._bind(self._workers, settings.workers, AUTH_WORKERS)
         self._bind(self._confirms, settings.confirms, STORES)
         self.address = self._address()
-        self._guard = Guard(int(self.endpoint.rpartition(":")[2]), self._cut_off)
         self._reason = ""
         core = Broker(self._config())
+        self._guard = Guard(int(self.endpoint.rpartition(":")[2]), self._cut_off, core.knows)
         self._loop: Loop[Event, Action] = Loop(
             core,
             [

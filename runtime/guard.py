@@ -8,7 +8,7 @@ The kernel knows the truth about a connection, whatever its peer says: how many 
 those sent to it the other side has acknowledged (`TCP_INFO`). The guard compares that with what the service took from
 the connection, and gave to it::
 
-    received − taken  >  UNTAKEN_BYTES_MAX        an envelope without end
+    received − taken  >  UNTAKEN_BYTES_MAX        an envelope without end; STRANGER_BYTES_MAX before a login
     given − acked     >  UNREAD_BYTES_MAX         a client that does not read
     both, over all    >  CONNECTIONS_BYTES_MAX    many of them: the largest goes first
 
@@ -70,13 +70,13 @@ class Connection(msgspec.Struct):
     added: int = 0
     """Acknowledged, and never counted as given."""
 
-    def excess(self, acked: int, received: int, idle: bool) -> Excess:
+    def excess(self, acked: int, received: int, *, idle: bool, trusted: bool) -> Excess:
         """What libzmq holds for it. Called by the looking thread alone, which read the kernel's counts before."""
         taken, given = self.taken, self.given
         self.taken_back = max(self.taken_back, taken - received)
         self.added = max(self.added, acked - given)
         untaken = received - (taken - self.taken_back)
-        return Excess(self.descriptor, self.inode, untaken, given + self.added - acked, idle)
+        return Excess(self.descriptor, self.inode, untaken, given + self.added - acked, idle, trusted)
 
 
 class Excess(msgspec.Struct, frozen=True):
@@ -88,6 +88,8 @@ class Excess(msgspec.Struct, frozen=True):
     unread: int
     idle: bool
     """Nothing came from it for longer than from any that has a session."""
+    trusted: bool
+    """Somebody has logged in over it."""
 
     @property
     def total(self) -> int:
@@ -95,7 +97,8 @@ class Excess(msgspec.Struct, frozen=True):
 
     @property
     def too_much(self) -> bool:
-        too_many = self.untaken > limits.UNTAKEN_BYTES_MAX or self.unread > limits.UNREAD_BYTES_MAX
+        untaken_max = limits.UNTAKEN_BYTES_MAX if self.trusted else limits.STRANGER_BYTES_MAX
+        too_many = self.untaken > untaken_max or self.unread > limits.UNREAD_BYTES_MAX
         return too_many or self.idle
 
 
@@ -103,12 +106,19 @@ class Guard:
     """Watches the connections that come in on `port`, from :meth:`start` to :meth:`stop`.
 
     `took` and `gave` belong to the loop's thread; the looking is another's. `cut` is told of each connection that was
-    shut down, in that other thread.
+    shut down, and `trusts` is asked whether somebody has logged in over one, in that other thread.
     """
 
-    def __init__(self, port: int, cut: Callable[[Excess], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        port: int,
+        cut: Callable[[Excess], None],
+        trusts: Callable[[bytes], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._port = port
         self._cut = cut
+        self._trusts = trusts
         self._clock = clock
         self._by_id: dict[bytes, Connection] = {}
         self._silent: dict[int, float] = {}
@@ -179,7 +189,7 @@ class Guard:
     def _excesses(self) -> list[Excess]:
         """One for each connection that is open; what is known of others is forgotten."""
         known = self._by_id.copy()
-        by_inode = {connection.inode: connection for connection in known.values()}
+        by_inode = {connection.inode: (routing_id, connection) for routing_id, connection in known.items()}
         found, silent, open_inodes = [], self._silent, set()
         self._silent = {}
         now = self._clock()
@@ -188,11 +198,13 @@ class Guard:
             if counters is None:
                 continue
             open_inodes.add(inode)
-            connection, idle_s_max = by_inode.get(inode), limits.CONNECTION_IDLE_S_MAX
+            routing_id, connection = by_inode.get(inode, (b"", None))
+            idle_s_max = limits.CONNECTION_IDLE_S_MAX
             if connection is None:
                 connection, idle_s_max = Connection(descriptor, inode, silent.get(inode, now)), limits.GREETING_S_MAX
                 self._silent[inode] = connection.heard_at
-            found.append(connection.excess(*counters, now - connection.heard_at > idle_s_max))
+            idle = now - connection.heard_at > idle_s_max
+            found.append(connection.excess(*counters, idle=idle, trusted=self._trusts(routing_id)))
         for routing_id, connection in known.items():
             if connection.inode not in open_inodes:
                 self._by_id.pop(routing_id, None)

@@ -157,6 +157,9 @@ UNTAKEN_BYTES_MAX: Final = 64 << 20
 """What libzmq may hold of one connection's envelopes, unfinished ones too; past it the connection is cut. libzmq bounds
 neither their frames nor, before the last has come, their number: one stranger filled a gigabyte in four seconds."""
 
+STRANGER_BYTES_MAX: Final = 1 << 20
+"""The same before a login, when nothing large is to be said: a million empty frames hold up the broker for seconds."""
+
 UNREAD_BYTES_MAX: Final = 64 << 20
 """Answers and deliveries that a client's machine has not acknowledged; past it the connection is cut. Sixteen of the
 largest pages: SEND_HWM alone would let forty gigabytes wait for one who asks and never reads."""

@@ -86,7 +86,8 @@ class TestFrames:
 
             wait_for(is_cut, "the connection is cut", wait_s=40)
         assert time.monotonic() < deadline
-        assert highest - before < 250, "320 MiB were sent"
+        print(f"at most {highest - before:.0f} MiB more held, of 320 sent")
+        assert highest - before < 150
         wait_for(lambda: rss_mib(broker) - before < 40, "it is freed")
         assert CUT in server.log.read_text()
 

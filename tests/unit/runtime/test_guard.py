@@ -24,6 +24,7 @@ KEPT = b"x" * (LIMIT + 1)
 def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNTAKEN_BYTES_MAX", LIMIT)
     monkeypatch.setattr(limits, "UNREAD_BYTES_MAX", LIMIT)
+    monkeypatch.setattr(limits, "STRANGER_BYTES_MAX", 5_000)
     monkeypatch.setattr(limits, "CONNECTIONS_BYTES_MAX", 10 * LIMIT)
 
 
@@ -65,13 +66,15 @@ class Desk:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.cut: list[Excess] = []
         self.now = 1_000.0
-        self.guard = Guard(self.listener.getsockname()[1], self.cut.append, lambda: self.now)
+        self.trusted: set[bytes] = set()
+        self.guard = Guard(self.listener.getsockname()[1], self.cut.append, self.trusted.__contains__, lambda: self.now)
         self.lines: list[Line] = []
 
     def line(self, *, known: bool = True, instead_of: Line | None = None) -> Line:
         line = Line(self.listener, len(self.lines), instead_of=instead_of)
         self.lines.append(line)
         if known:
+            self.trusted.add(line.id)
             self.guard.took(line.id, line.descriptor, 0, 0)
         return line
 
@@ -93,6 +96,15 @@ def test_a_stranger_whose_first_envelope_has_no_end_is_cut(desk: Desk) -> None:
     assert desk.guard.look() == 1
     assert (stranger.is_cut, other.is_cut) == (True, False)
     assert desk.cut[0].untaken == len(KEPT)
+
+
+def test_before_a_login_much_less_is_too_much(desk: Desk) -> None:
+    stranger, known = desk.line(), desk.line()
+    desk.trusted.remove(stranger.id)
+    for line in (stranger, known):
+        line.arrives(b"x" * 6_000)
+    assert desk.guard.look() == 1
+    assert (stranger.is_cut, known.is_cut) == (True, False)
 
 
 def test_what_the_service_took_is_not_held(desk: Desk) -> None:
