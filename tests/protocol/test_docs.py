@@ -10,7 +10,8 @@ import pytest
 from tests.protocol.spec import requirements, text_of
 
 ROOT = Path(__file__).parents[2]
-DOCS = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("schemas/*.md")])
+DOCS = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("schemas/*.md"), ROOT / "SECURITY.md"])
+SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
 
 
@@ -27,8 +28,15 @@ def test_every_row_of_the_failure_table_names_a_test() -> None:
     assert [row for row in rows if "::test_" not in row.rsplit("|", 2)[1]] == []
 
 
+def test_every_defence_names_a_test() -> None:
+    table = SECURITY.split("## What is defended")[1].split("## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    assert [row for row in rows if "::test_" not in row.rsplit("|", 2)[1]] == []
+
+
 def test_every_test_that_a_document_names_is_there() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", GUARANTEES)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", GUARANTEES + SECURITY)
     assert len(named) > 20
     missing = [
         f"{path}::{test}"
