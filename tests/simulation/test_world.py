@@ -80,6 +80,14 @@ class TestLine:
         world.run(10.0)
         assert arrived == []
 
+    def test_of_what_is_dropped_nothing_arrives(self, seed: int) -> None:
+        world, line, arrived = a_line(seed)
+        line.send(1)
+        line.drop()
+        line.send(2)
+        world.run(10.0)
+        assert arrived == []
+
     def test_a_tear_loses_the_beginning_and_lets_all_else_follow(self, seed: int) -> None:
         world, line, arrived = a_line(seed)
         for number in range(20):
