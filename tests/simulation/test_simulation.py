@@ -16,7 +16,7 @@ from tests.simulation.plan import BOUNDS, KINDS, draw, from_json, to_json
 from tests.simulation.run import cores, main
 from tests.simulation.trial import first_seen, run_seed, run_seeds
 
-SEEDS = 600
+SEEDS = 1_000
 """Worlds that must all be sound."""
 
 SEEDS_PER_FAULT = 1_000
