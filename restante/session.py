@@ -50,6 +50,10 @@ from restante.wire.errors import (
 ANSWER_S_MAX: Final = limits.REQUEST_S * 1.5
 """An answer that takes longer is not coming: the broker itself waits REQUEST_S for its workers."""
 
+DEAF_S: Final = 5.0
+"""A request that ran out of time on a connection from which nothing at all has come for so long takes the connection
+with it: callers whose time is shorter than ANSWER_S_MAX would else ask into the void for ever."""
+
 RETRY_S: Final = 0.2
 """How long to wait after a refusal that passes and does not say when."""
 
@@ -90,6 +94,8 @@ class Session:
         self._resuming = False
         self._pinging = False
         self._sent_at = 0.0
+        self._unheard_since = math.inf
+        """When the first thing was transmitted of all that nothing has come after."""
 
     @property
     def token(self) -> bytes | None:
@@ -113,6 +119,7 @@ class Session:
         self._advance(now, actions)
         if any(isinstance(action, Transmit) for action in actions):
             self._sent_at = now
+            self._unheard_since = min(self._unheard_since, now)
         return actions
 
     def next_deadline(self) -> float | None:
@@ -228,10 +235,10 @@ class Session:
         """Time is up for something. Nothing else ends by time: an answer that has come counts, however late we look
         (RULES 22).
         """
-        self._expire(now, actions)
+        deaf = self._expire(now, actions) and now - self._unheard_since >= DEAF_S
         if self.stage is Stage.GREETING and now >= self._due_at:
             self._lose("no answer", now, actions)
-        elif self.stage in (Stage.GREETED, Stage.READY) and now >= self._overdue_at():
+        elif self.stage in (Stage.GREETED, Stage.READY) and (deaf or now >= self._overdue_at()):
             self._lose("it stopped answering", now, actions)
 
     def _advance(self, now: float, actions: list[Action]) -> None:
@@ -308,6 +315,7 @@ class Session:
         self.stream.lost()
         self._follows.lost()
         self._resuming = self._pinging = False
+        self._unheard_since = math.inf
 
     def _lose(
         self,
@@ -331,6 +339,7 @@ class Session:
     def _received(self, event: events.Received, now: float, actions: list[Action]) -> None:
         if event.connection != self.connection or not self._connected:
             return
+        self._unheard_since = math.inf
         header = event.header
         if isinstance(header, envelopes.Sent):
             self._dialling.worked()
@@ -410,14 +419,17 @@ class Session:
 
     # --- endings ------------------------------------------------------------------------------------------
 
-    def _expire(self, now: float, actions: list[Action]) -> None:
+    def _expire(self, now: float, actions: list[Action]) -> bool:
+        """End what is out of time; True if a request that was transmitted is among it."""
+        out = False
         untold = self._dialling.untold
         if self.stream.expiry() <= now:
             self.stream.expire(now, untold, actions)
         if self._asks.expiry() <= now:
-            self._asks.expire(now, untold, actions)
+            out = self._asks.expire(now, untold, actions)
         if self._acking.expiry() <= now:
             self._acking.expire(now, untold(), actions)
+        return out
 
     def _fail_members(self, error: ChatError, now: float, actions: list[Action]) -> None:
         """End all that needs an account."""

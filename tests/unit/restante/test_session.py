@@ -8,7 +8,7 @@ import pytest
 
 from restante import events
 from restante.dialling import BACKOFF_S_MAX, HANDSHAKE_S, WRONG_KEY_S
-from restante.session import ANSWER_S_MAX, Stage
+from restante.session import ANSWER_S_MAX, DEAF_S, Stage
 from restante.wire import envelopes, errors
 from restante.wire.envelopes import (
     Account,
@@ -229,6 +229,27 @@ class TestLosingTheConnection:
         assert len(play.connections) == 1
         play.pass_time(2)
         assert len(play.connections) == 2
+
+    def test_short_calls_into_the_void_do_not_go_on_for_ever(self) -> None:
+        """Half-open: the other end is gone, and nobody told us. No call is patient enough for `ANSWER_S_MAX`."""
+        play = ready()
+        for ticket in range(1, 20):
+            play.ask(ticket, OVERVIEW, timeout_s=2)
+            play.pass_time(2.2)
+            if len(play.connections) == 2:
+                break
+        assert len(play.connections) == 2
+        assert play.now - 1_000 < 3 * DEAF_S
+
+    def test_a_call_that_ran_out_of_time_leaves_a_connection_that_speaks_alone(self) -> None:
+        play = ready()
+        play.ask(1, OVERVIEW, timeout_s=DEAF_S + 5)
+        play.ask(2, OVERVIEW)
+        play.pass_time(DEAF_S)
+        play.answer(account(play.all(Overview)[1]))
+        play.pass_time(6)
+        assert isinstance(play.told[1], errors.UnreachableError)
+        assert len(play.connections) == 1
 
     def test_an_answer_that_is_there_counts_however_late_it_is_read(self) -> None:
         play = ready()
@@ -518,10 +539,10 @@ class TestAcknowledging:
     def test_one_whose_time_is_up_does_not_take_the_others_with_it(self) -> None:
         play = ready()
         self.ack(play, 1, [1])
-        self.ack(play, 2, [2], timeout_s=5)
+        self.ack(play, 2, [2], timeout_s=DEAF_S - 1)
         self.ack(play, 3, [3], timeout_s=60)
         play.answer(envelopes.Acked(id=play.last(envelopes.Ack).id))
-        play.pass_time(6)
+        play.pass_time(DEAF_S - 0.5)
         assert isinstance(play.told[2], errors.OutcomeUnknown)
         assert play.last(envelopes.Ack).seqs == [3]
 
