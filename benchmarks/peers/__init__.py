@@ -1,0 +1,1 @@
+"""What is measured side by side: a module a peer, each behind the interface in `peer`."""
