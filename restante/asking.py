@@ -190,19 +190,18 @@ class Asks:
 
     # --- endings ------------------------------------------------------------------------------------------
 
-    def expire(self, now: float, untold: Callable[[], ChatError], actions: list[Action]) -> tuple[bool, bool]:
+    def expire(self, now: float, untold: Callable[[], ChatError], actions: list[Action]) -> bool:
         """End what is past its deadline. `untold` makes the error for what was never transmitted.
 
-        Whether one of them was out on this connection, and whether one still waited to be transmitted.
+        True if one of them was out on this connection.
         """
-        out = waited = False
+        out = False
         while self._timers and (self._timers[0][2].state == DONE or self._timers[0][0] <= now):
             ask = heapq.heappop(self._timers)[2]
             out = out or ask.state == OUT
-            waited = waited or ask.state == WAITING
             if ask.state != DONE:
                 self.end(ask, _expired(ask) or untold(), b"", now, actions)
-        return out, waited
+        return out
 
     def end(self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
         """Tell whoever asked, once."""

@@ -235,10 +235,7 @@ class Session:
         """Time is up for something. Nothing else ends by time: an answer that has come counts, however late we look
         (RULES 22).
         """
-        out, waited = self._expire(now, actions)
-        # Nor may a connection that stands keep anything waiting for its whole time: whatever it is that it lacks, a
-        # new one asks for it anew.
-        deaf = waited or (out and now - self._unheard_since >= DEAF_S)
+        deaf = self._expire(now, actions) and now - self._unheard_since >= DEAF_S
         if self.stage is Stage.GREETING and now >= self._due_at:
             self._lose("no answer", now, actions)
         elif self.stage in (Stage.GREETED, Stage.READY) and (deaf or now >= self._overdue_at()):
@@ -422,17 +419,17 @@ class Session:
 
     # --- endings ------------------------------------------------------------------------------------------
 
-    def _expire(self, now: float, actions: list[Action]) -> tuple[bool, bool]:
-        """End what is out of time: whether a request that was out is among it, and one that still waited."""
-        expired = (False, False)
+    def _expire(self, now: float, actions: list[Action]) -> bool:
+        """End what is out of time; True if a request that was transmitted is among it."""
+        out = False
         untold = self._dialling.untold
         if self.stream.expiry() <= now:
             self.stream.expire(now, untold, actions)
         if self._asks.expiry() <= now:
-            expired = self._asks.expire(now, untold, actions)
+            out = self._asks.expire(now, untold, actions)
         if self._acking.expiry() <= now:
             self._acking.expire(now, untold(), actions)
-        return expired
+        return out
 
     def _fail_members(self, error: ChatError, now: float, actions: list[Action]) -> None:
         """End all that needs an account."""

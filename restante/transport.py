@@ -115,8 +115,12 @@ class Link:
 
     def close(self) -> None:
         """Close the socket, at once and without waiting for anything."""
-        if self._socket is not None and self._closing is not None:
-            self._closing()
+        if self._socket is not None:
+            if self._closing is not None:
+                self._closing()
+            # Nothing may be told to a monitor that is closed: libzmq's I/O thread would wait to, for ever, and all
+            # sockets of the context with it.
+            self._socket.disable_monitor()
         for each in (self._socket, self._monitor):
             if each is not None:
                 self._poller.unregister(each)

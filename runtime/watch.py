@@ -42,7 +42,10 @@ class RefusalWatch(Generic[E]):
         return self._event(_reason(told["event"], told["value"], told["endpoint"].decode("utf-8", "replace")))
 
     def close(self) -> None:
-        """Stop watching. Take it out of the loop before."""
+        """Stop watching: before the watched socket is closed, and after the loop has let go of this.
+
+        libzmq's I/O thread would wait for ever to tell a monitor that is closed, and all its sockets with it.
+        """
         self._watched.disable_monitor()
         self.socket.close(0)
 

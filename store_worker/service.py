@@ -145,6 +145,8 @@ class Service:
             self._control.close()
         self._loop.close()
         self._zap.stop()
+        for refusals in self._refusals.values():
+            refusals.close()  # before what it watches: see there
         self._context.destroy(linger=linger_ms)
 
     # --- performing ---------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from tests.torture.torture import main, run, tell
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not os.environ.get("CHAT_TORTURE"), reason="minutes of crashes are run by hand: CHAT_TORTURE=1")
 def test_a_minute_of_crashes_loses_doubles_and_disorders_nothing(tmp_path: Path) -> None:
     seed = int(os.environ.get("CHAT_TORTURE_SEED", "3"))
     results = run(60, 2, seed, tmp_path)
