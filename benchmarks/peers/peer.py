@@ -104,7 +104,8 @@ class Client(Protocol):
         """Send each at its time (`time.monotonic()`, seconds, ascending), whatever has become of those before.
 
         An open loop: answers are taken meanwhile, and one that is late is sent at once, not left out. Returns when all
-        are acknowledged. `benchmarks.schedule.paced` waits for each time. No limit of IN_FLIGHT.
+        are acknowledged. `benchmarks.schedule` waits for each time (`paced`, `paced_async`). No limit of
+        IN_FLIGHT.
         """
 
     def send_to_all(self, body: bytes, mailboxes: int) -> None:
