@@ -22,6 +22,7 @@ from restante.wire.errors import (
     OutcomeUnknown,
     ProtocolError,
     RefusedError,
+    SettingsError,
     UnreachableError,
     WrongServerKey,
 )
@@ -164,7 +165,7 @@ def advice_for(error: ChatError) -> Advice:
         return _UNREACHABLE
     if isinstance(error, OutcomeUnknown):
         return _UNKNOWN
-    if type(error).__name__ == "SettingsError":  # by name: importing its module would cost every command
+    if isinstance(error, SettingsError):
         return _SETTINGS
     return _OTHER
 

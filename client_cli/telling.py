@@ -78,8 +78,8 @@ def _about_login(options: Options, failure: exits.Failure) -> exits.Failure:
 def _elsewhere(options: Options) -> str | None:
     """That the profile's login is one of another server, if that is so."""
     from restante.profiles import load
-    from restante.settings import SettingsError
     from restante.wire.address import parse_address
+    from restante.wire.errors import SettingsError
 
     with contextlib.suppress(SettingsError, ValueError, exits.Failure):
         settings = options.settings()

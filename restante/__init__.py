@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from restante.aio import AsyncClient
     from restante.client import Client
     from restante.messages import AsyncMessage, Message, Outcome, Outgoing, PageOf, Receipt
-    from restante.settings import SettingsError
-    from restante.wire.errors import ChatError, OutcomeUnknown, RefusedError, UnreachableError, WrongServerKey
+    from restante.wire.errors import (
+        ChatError,
+        OutcomeUnknown,
+        RefusedError,
+        SettingsError,
+        UnreachableError,
+        WrongServerKey,
+    )
 
 __version__: Final = "0.1.0"
 
@@ -38,7 +44,7 @@ _HOMES: Final = {
     "PageOf": "restante.messages",
     "Receipt": "restante.messages",
     "RefusedError": "restante.wire.errors",
-    "SettingsError": "restante.settings",
+    "SettingsError": "restante.wire.errors",
     "UnreachableError": "restante.wire.errors",
     "WrongServerKey": "restante.wire.errors",
 }

@@ -21,6 +21,7 @@ from restante.calls import Call, Mark
 from restante.driver import Driver, Reading, Sending, Waiter, outcome_of
 from restante.messages import AsyncMessage, AsyncPageOf, Outcome, Outgoing, Receipt
 from restante.settings import read_settings
+from restante.shell import Shell
 from restante.wire import limits
 from restante.wire.envelopes import (
     Account,
@@ -40,7 +41,7 @@ T = TypeVar("T")
 __all__ = ["AsyncClient"]
 
 
-class AsyncClient:
+class AsyncClient(Shell):
     """As `restante.Client`, method by method, with `await`; see there. An async context manager.
 
     It belongs to the event loop that first used it; any number of its tasks may use it at once. A call that is
@@ -57,7 +58,7 @@ class AsyncClient:
         client_name: str = "restante-python-asyncio",
     ) -> None:
         settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
-        self._driver = Driver(settings, client_name, closing=self._unwatch)
+        super().__init__(Driver(settings, client_name, closing=self._unwatch))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: tuple[int, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
@@ -65,33 +66,6 @@ class AsyncClient:
         self._room: deque[asyncio.Future[None]] = deque()
         """Who waits for a place among the unsettled, in the order they came."""
         self._submitted: set[asyncio.Future[Receipt]] = set()
-
-    # --- who and where ------------------------------------------------------------------------------------
-
-    @property
-    def address(self) -> str:
-        """The server's address."""
-        return str(self._driver.address)
-
-    @property
-    def account(self) -> int | None:
-        """The account's number, once it is known: after the first call that needs an account."""
-        return self._driver.account
-
-    @property
-    def name(self) -> str | None:
-        """The account's name, likewise."""
-        identity = self._driver.session.identity
-        return None if identity is None else identity.name
-
-    @property
-    def token(self) -> bytes | None:
-        """The token that this client logs in with: as given, or as the last `login` or `passwd` brought it."""
-        return self._driver.session.token
-
-    def on_connection(self, notice: Callable[[bool], None]) -> None:
-        """Have `notice` called with False when the connection is lost and with True when there is one, logged in."""
-        self._driver.noticed = notice
 
     # --- accounts -----------------------------------------------------------------------------------------
 

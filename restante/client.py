@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -20,6 +20,7 @@ from restante.calls import Call, Mark
 from restante.driver import Driver, Reading, Sending, Waiter, outcome_of
 from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
 from restante.settings import read_settings
+from restante.shell import Shell
 from restante.wire import limits
 from restante.wire.envelopes import (
     Account,
@@ -77,7 +78,7 @@ class Pending:
         return self._sending.error
 
 
-class Client:
+class Client(Shell):
     """A connection to a server, for one account. A context manager; leaving it flushes and closes.
 
     It belongs to one thread at a time. It connects with the first call, and again whenever the connection is lost; a
@@ -99,42 +100,9 @@ class Client:
         client_name: str = "restante-python",
     ) -> None:
         settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
-        self._driver = Driver(settings, client_name)
+        super().__init__(Driver(settings, client_name))
         self._submitted: deque[Pending] = deque()
         self._submissions = 0
-
-    # --- who and where ------------------------------------------------------------------------------------
-
-    @property
-    def address(self) -> str:
-        """The server's address."""
-        return str(self._driver.address)
-
-    @property
-    def account(self) -> int | None:
-        """The account's number, once it is known: after the first call that needs an account."""
-        return self._driver.account
-
-    @property
-    def name(self) -> str | None:
-        """The account's name, likewise."""
-        identity = self._driver.session.identity
-        return None if identity is None else identity.name
-
-    @property
-    def token(self) -> bytes | None:
-        """The token that this client logs in with: as given, or as the last `login` or `passwd` brought it."""
-        return self._driver.session.token
-
-    @property
-    def expires_at_us(self) -> int | None:
-        """When that token expires, once the account is known."""
-        identity = self._driver.session.identity
-        return None if identity is None else identity.expires_at_us
-
-    def on_connection(self, notice: Callable[[bool], None]) -> None:
-        """Have `notice` called with False when the connection is lost and with True when there is one, logged in."""
-        self._driver.noticed = notice
 
     # --- accounts -----------------------------------------------------------------------------------------
 

@@ -41,10 +41,10 @@ from restante.events import (
 )  # fmt: skip
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.session import Session, Stage
-from restante.settings import Settings, SettingsError
+from restante.settings import Settings
 from restante.transport import DRAIN_MAX, Link
 from restante.wire.envelopes import Entry, Request, Result, ToClient
-from restante.wire.errors import ChatError, RefusedError
+from restante.wire.errors import ChatError, RefusedError, SettingsError
 
 UNSETTLED_MAX: Final = 8_192
 """Messages given and not settled, before whoever gives them waits: a window's worth (sending.WINDOW_ENVELOPES full

@@ -18,7 +18,7 @@ import msgspec
 
 from restante.files import read_file, write_private
 from restante.places import in_user_config
-from restante.settings import SettingsError
+from restante.wire.errors import SettingsError
 from restante.wire.limits import TOKEN_BYTES
 
 if TYPE_CHECKING:

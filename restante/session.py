@@ -32,6 +32,7 @@ from restante.acking import Acking
 from restante.asking import Ask, Asks
 from restante.dialling import HANDSHAKE_S, Dialling
 from restante.events import Action, Drop, EndFollow, Event, Fail, Open, Resolve, Transmit
+from restante.heartbeat import Heartbeat
 from restante.membership import Entropy, Membership
 from restante.sending import WINDOW_ENVELOPES, Stream
 from restante.subscribing import Follows
@@ -49,10 +50,6 @@ from restante.wire.errors import (
 
 ANSWER_S_MAX: Final = limits.REQUEST_S * 1.5
 """An answer that takes longer is not coming: the broker itself waits REQUEST_S for its workers."""
-
-DEAF_S: Final = 5.0
-"""A request that ran out of time on a connection from which nothing at all has come for so long takes the connection
-with it: callers whose time is shorter than ANSWER_S_MAX would else ask into the void for ever."""
 
 RETRY_S: Final = 0.2
 """How long to wait after a refusal that passes and does not say when."""
@@ -92,10 +89,7 @@ class Session:
         """WAITING: when to try again. GREETING: when to give up."""
         self._hello_id = 0
         self._resuming = False
-        self._pinging = False
-        self._sent_at = 0.0
-        self._unheard_since = math.inf
-        """When the first thing was transmitted of all that nothing has come after."""
+        self._heartbeat = Heartbeat(self._asks)
 
     @property
     def token(self) -> bytes | None:
@@ -118,8 +112,7 @@ class Session:
             self._take(event, now, actions)
         self._advance(now, actions)
         if any(isinstance(action, Transmit) for action in actions):
-            self._sent_at = now
-            self._unheard_since = min(self._unheard_since, now)
+            self._heartbeat.transmitted(now)
         return actions
 
     def next_deadline(self) -> float | None:
@@ -132,7 +125,7 @@ class Session:
         elif self.stage is not Stage.IDLE:
             deadline = min(deadline, self._asks.next_transmission(), self._overdue_at())
         if self.stage is Stage.READY:
-            deadline = min(deadline, self.stream.next_transmission(), self._ping_at())
+            deadline = min(deadline, self.stream.next_transmission(), self._heartbeat.due_at())
         return None if deadline == math.inf else deadline
 
     # --- what is wanted -----------------------------------------------------------------------------------
@@ -235,7 +228,7 @@ class Session:
         """Time is up for something. Nothing else ends by time: an answer that has come counts, however late we look
         (RULES 22).
         """
-        deaf = self._expire(now, actions) and now - self._unheard_since >= DEAF_S
+        deaf = self._expire(now, actions) and self._heartbeat.deaf(now)
         if self.stage is Stage.GREETING and now >= self._due_at:
             self._lose("no answer", now, actions)
         elif self.stage in (Stage.GREETED, Stage.READY) and (deaf or now >= self._overdue_at()):
@@ -269,7 +262,7 @@ class Session:
             self._resume()
         else:
             self._follows.subscribe()
-            self._ping(now)
+            self._heartbeat.beat(now)
         room = max(1, bounds.requests_in_flight - WINDOW_ENVELOPES)
         self._asks.transmit(logged_in=self.stage is Stage.READY, room=room, now=now, actions=actions)
         if self.stage is Stage.READY:
@@ -289,22 +282,10 @@ class Session:
             header = envelopes.Resume(id=1, token=self.token)
             self._asks.add(Ask(header=header, settled=self._resumed, per_connection=True))
 
-    def _ping(self, now: float) -> None:
-        if now >= self._ping_at():
-            self._pinging = True
-            self._asks.add(Ask(header=envelopes.Ping(id=1), settled=self._ponged, per_connection=True))
-
-    def _ping_at(self) -> float:
-        return math.inf if self._pinging else self._sent_at + self._beat_s
-
-    @property
-    def _beat_s(self) -> float:
-        return limits.HEARTBEAT_S if self.welcome is None else self.welcome.heartbeat_ms / 1000
-
     def _overdue_at(self) -> float:
         """When an answer is so late that the connection can't be sound."""
-        ping_s = self._beat_s * (limits.SILENCES_MAX - 1)
-        return min(self.stream.oldest_sent_at() + ANSWER_S_MAX, self._asks.overdue_at(ANSWER_S_MAX, ping_s))
+        asks_at = self._asks.overdue_at(ANSWER_S_MAX, self._heartbeat.answer_s_max)
+        return min(self.stream.oldest_sent_at() + ANSWER_S_MAX, asks_at)
 
     def _let_go(self, actions: list[Action]) -> None:
         """Close the connection. The next begins at once, if anything is wanted."""
@@ -314,8 +295,8 @@ class Session:
         self._asks.lost()
         self.stream.lost()
         self._follows.lost()
-        self._resuming = self._pinging = False
-        self._unheard_since = math.inf
+        self._resuming = False
+        self._heartbeat.lost()
 
     def _lose(
         self,
@@ -339,7 +320,7 @@ class Session:
     def _received(self, event: events.Received, now: float, actions: list[Action]) -> None:
         if event.connection != self.connection or not self._connected:
             return
-        self._unheard_since = math.inf
+        self._heartbeat.heard()
         header = event.header
         if isinstance(header, envelopes.Sent):
             self._dialling.worked()
@@ -368,6 +349,7 @@ class Session:
             return
         self.welcome = welcome
         self.stage = Stage.GREETED
+        self._heartbeat.agreed(welcome.heartbeat_ms)
         self._dialling.welcomed()
         greeting, self._greeting = self._greeting, []
         for ask in greeting:
@@ -413,9 +395,6 @@ class Session:
     def _joined(self, identity: LoggedIn, now: float, actions: list[Action]) -> None:
         self.stage = Stage.READY
         self._membership.joined(identity, now, actions)
-
-    def _ponged(self, ask: Ask, outcome: ToClient | ChatError, body: bytes, now: float, actions: list[Action]) -> None:
-        self._pinging = False
 
     # --- endings ------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from restante.files import read_file
 from restante.places import in_system_config, in_user_config
 from restante.wire import limits
 from restante.wire.address import Address, parse_address
-from restante.wire.errors import ChatError
+from restante.wire.errors import SettingsError
 
 if TYPE_CHECKING:
     from restante.profiles import Profile
@@ -34,10 +34,6 @@ TIMEOUT_S: Final = limits.REQUEST_S
 
 TIMEOUT_S_MAX: Final = 86_400.0
 """A day: more is a mistake in the unit."""
-
-
-class SettingsError(ChatError):
-    """A setting, a profile or a token cannot be used; the text says which, from where, and what to do."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@
     │   └── RemoteProtocolError    a peer broke it
     ├── RefusedError               the server said no; one subclass a code (`UnknownRecipient`, `Busy`, …)
     ├── UnreachableError           nobody answered; `WrongServerKey` where the server's key is not the address's
-    └── OutcomeUnknown             asked, and no answer came: it may or may not have happened
+    ├── OutcomeUnknown             asked, and no answer came: it may or may not have happened
+    └── SettingsError              not even asked: a setting, a profile or a token of ours is none
 
 On the wire an error is `{code, text, retry_after_ms?, fatal}`. The code is for programs and never changes its
 meaning; the text is for people and may. `CODES` is the whole table: the specification, the vectors, the
@@ -263,3 +264,7 @@ class OutcomeUnknown(ChatError):
     def __init__(self, text: str, *, message_id: bytes | None = None) -> None:
         super().__init__(text)
         self.message_id = message_id
+
+
+class SettingsError(ChatError):
+    """A setting, a profile or a token cannot be used; the text says which, from where, and what to do."""

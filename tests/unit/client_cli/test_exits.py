@@ -3,7 +3,6 @@
 import pytest
 
 from client_cli import exits
-from restante.settings import SettingsError
 from restante.wire.errors import (
     CODES,
     ChatError,
@@ -11,6 +10,7 @@ from restante.wire.errors import (
     OutcomeUnknown,
     RefusedError,
     RemoteProtocolError,
+    SettingsError,
     UnreachableError,
     WrongServerKey,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante.profiles import Profile, load, path_of, read_token, remove, save, show_token
-from restante.settings import SettingsError
+from restante.wire.errors import SettingsError
 
 PROFILE = Profile(address="chat://host/" + "A" * 43, account=7, name="alice", token=show_token(b"\xff" * 32))
 

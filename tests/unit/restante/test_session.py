@@ -8,7 +8,8 @@ import pytest
 
 from restante import events
 from restante.dialling import BACKOFF_S_MAX, HANDSHAKE_S, WRONG_KEY_S
-from restante.session import ANSWER_S_MAX, DEAF_S, Stage
+from restante.heartbeat import DEAF_S
+from restante.session import ANSWER_S_MAX, Stage
 from restante.wire import envelopes, errors
 from restante.wire.envelopes import (
     Account,

@@ -8,8 +8,9 @@ import pytest
 
 from restante.local import announce
 from restante.profiles import Profile, save, show_token
-from restante.settings import TIMEOUT_S, SettingsError, read_settings
+from restante.settings import TIMEOUT_S, read_settings
 from restante.wire.address import Address
+from restante.wire.errors import SettingsError
 
 TOKEN, OTHER_TOKEN = b"t" * 32, b"o" * 32
 
