@@ -19,7 +19,8 @@ LABEL org.opencontainers.image.title="restante" \
 ENV PATH=/opt/restante/bin:$PATH PYTHONUNBUFFERED=1 HOME=/home/chat
 COPY --from=build /opt/restante /opt/restante
 # A named volume takes owner and mode from the folder it is first mounted on.
-RUN install -d -o 10001 -g 10001 -m 0700 /data /keys /keys/broker /keys/auth /keys/store /home/chat \
+RUN install -d -o 10001 -g 10001 -m 0700 /home/chat /backups /keys /keys/broker /keys/auth /keys/store \
+      /data /data/broker /data/auth /data/store /data/keys /data/keys/broker /data/keys/auth /data/keys/store \
  && install -d -o 10001 -g 10001 -m 0755 /run/restante
 USER 10001:10001
 WORKDIR /home/chat

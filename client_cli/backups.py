@@ -7,10 +7,14 @@
 
 It is made as DIR.partial, which gets its name when all of it is on disk. The messages are copied first, the accounts
 after them: accounts are never taken away, so every account that a message names is there.
+
+It is the services that write the databases' copies, straight into DIR.partial. A service in a container doesn't see
+that, nor may it: there lie the other's data, and every key. It writes into its own directory; the copy is collected.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -19,7 +23,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -29,6 +33,8 @@ from msgspec import Struct
 from client_cli import datadir, exits
 from client_cli.exits import Advice, Failure
 from runtime.control import BackUp, BackupFailed, Done, Facts, Progress, Refused, Unanswered, ask, parse_reply
+from runtime.errors import SetupError
+from runtime.supervisor import take_lock
 
 FORMAT: Final = "restante-backup"
 VERSION: Final = 1
@@ -85,10 +91,11 @@ def make(data: Path, directory: Path, on_progress: OnProgress) -> Manifest:
     partial = directory.with_name(directory.name + PARTIAL)
     if directory.exists() or directory.is_symlink():
         raise Failure(f"{directory} exists: a backup overwrites nothing.", NOT_MADE, "exists")
-    run = _entered(data)
+    for service in DATABASES:
+        _see_that_it_is_ours(data, service)
     _make_partial(partial)
     try:
-        manifest = _fill(partial, data, run, on_progress)
+        manifest = _fill(partial, data, on_progress)
         partial.rename(directory)
         sync(directory.parent)
     except BaseException:
@@ -97,12 +104,12 @@ def make(data: Path, directory: Path, on_progress: OnProgress) -> Manifest:
     return manifest
 
 
-def _fill(partial: Path, data: Path, run: Path, on_progress: OnProgress) -> Manifest:
+def _fill(partial: Path, data: Path, on_progress: OnProgress) -> Manifest:
     from client_cli.render import iso_time
     from restante import __version__
 
     begun_us = time.time_ns() // 1_000
-    store, accounts = (_copied(run, service, partial, on_progress) for service in ("store", "auth"))
+    store, accounts = (_copied(data, service, partial, on_progress) for service in ("store", "auth"))
     for source in sorted((data / "keys").rglob("*")):
         relative = source.relative_to(data)
         if source.is_file() and _KEY_FILE.fullmatch(relative.as_posix()):
@@ -123,24 +130,49 @@ def _fill(partial: Path, data: Path, run: Path, on_progress: OnProgress) -> Mani
     return manifest
 
 
-def _copied(run: Path, service: str, partial: Path, on_progress: OnProgress) -> Facts:
+def _copied(data: Path, service: str, partial: Path, on_progress: OnProgress) -> Facts:
     """Have a service copy its database. Raises Failure."""
-    request = BackUp(str(partial / DATABASES[service]))
+    run, target = datadir.run_of(data, service), partial / DATABASES[service]
+    if not datadir.shares_nothing(data, service):
+        return _written(run, service, target, on_progress)
+    with _handing_over(run) as folder:
+        facts = _written(run, service, folder / target.name, on_progress)
+        copy_file(folder / target.name, target)
+    return facts
+
+
+@contextlib.contextmanager
+def _handing_over(run: Path) -> Iterator[Path]:
+    """A folder in the service's own directory, for one copy; what a killed backup left there goes. Raises Failure."""
+    folder = run / "handover"
     try:
-        return ask(
-            datadir.control_endpoint(run, service), request, on_progress=lambda progress: on_progress(service, progress)
-        )
+        lock = take_lock(run / "handover.lock", wait_s=0)
+    except SetupError as error:
+        raise Failure("Another backup is being made. Try again when it is done", NOT_MADE, "busy") from error
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _written(run: Path, service: str, path: Path, on_progress: OnProgress) -> Facts:
+    """Have a service write its copy at a path that it sees as we do. Raises Failure."""
+    endpoint, request = datadir.control_endpoint(run, service), BackUp(str(path))
+    try:
+        return ask(endpoint, request, on_progress=lambda progress: on_progress(service, progress))
     except Unanswered as error:
         raise Failure(f"The server's {service} does not answer: {error}", NOT_RUNNING, "unreachable") from error
     except BackupFailed as failed:
         raise Failure(failed.text, NOT_MADE, failed.code) from failed
 
 
-def _entered(data: Path) -> Path:
-    """Where the server's sockets lie. Raises Failure if there is no server, or if it is another user's."""
-    run = datadir.run_of(data)
+def _see_that_it_is_ours(data: Path, service: str) -> None:
+    """Raises Failure if there is no server, or if it is another user's."""
     try:
-        found = run.stat()
+        found = datadir.run_of(data, service).stat()
     except FileNotFoundError:
         raise Failure(f"No server runs over {data}", NOT_RUNNING, "unreachable") from None
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -148,7 +180,6 @@ def _entered(data: Path) -> Path:
             f"The server over {data} is run by user {found.st_uid}. Run this command as that user, who writes the files"
         )
         raise Failure(text, NOT_MADE, "forbidden")
-    return run
 
 
 def _make_partial(partial: Path) -> None:

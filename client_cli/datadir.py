@@ -6,6 +6,8 @@ DATA/auth/          accounts.db
 DATA/store/         restante.db
 DATA/keys/          a directory of keys for each service
 DATA/run            the sockets between them, 0700; where DATA's path is too long for sockets, a link to a short one
+DATA/store/run      instead of it, where services are in containers and share no directory: the store's control socket,
+                    and the copies that it hands over; DATA/auth/run likewise
 DATA/address        what clients need to know, as printed; also announced to this user's clients
 DATA/restoring      there while a restore puts its files in place: what lies here is then no server's data
 """
@@ -39,9 +41,19 @@ def control_endpoint(run: Path, service: str) -> str:
     return f"ipc://{run}/control-{service}.sock"
 
 
-def run_of(data: Path) -> Path:
-    """Where the sockets of a running server lie."""
-    return (data / "run").resolve()
+def run_of(data: Path, service: str) -> Path:
+    """Where the control socket of a running service lies: with the other sockets, or in a directory of its own."""
+    return own_run_of(data, service) if shares_nothing(data, service) else (data / "run").resolve()
+
+
+def own_run_of(data: Path, service: str) -> Path:
+    """Where it lies if the service shares no directory with the others."""
+    return data / service / "run"
+
+
+def shares_nothing(data: Path, service: str) -> bool:
+    """Whether the service sees its own part of DATA only, as in a container."""
+    return not (data / "run").exists() and own_run_of(data, service).exists()
 
 
 def link_run(data: Path, run: Path) -> None:

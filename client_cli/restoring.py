@@ -109,7 +109,7 @@ def _see_that_nobody_serves(data: Path) -> None:
     """Services in containers hold no lock on the data directory; their control sockets are there. Raises Failure."""
     for service in DATABASES:
         with contextlib.suppress(Unanswered, BackupFailed):
-            ask(datadir.control_endpoint(datadir.run_of(data), service), Hello(), silence_s=HELLO_S)
+            ask(datadir.control_endpoint(datadir.run_of(data, service), service), Hello(), silence_s=HELLO_S)
             raise Failure(f"The {service} over {data} runs. Stop the server first", _NOT_DONE, "in_use")
 
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,16 @@ class Compose:
         self.folder = folder
         self.clone = folder / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.clone)], check=True, timeout=60)
-        self.project = f"restante-test-{uuid.uuid4().hex[:8]}"
+        self.project = a_project()
         place = f"127.0.0.1:{free_ports(1)[0]}"
         self.docker_env = {**os.environ, "CHAT_BIND": place, "CHAT_ADVERTISE": place}
         self.docker_env["CHAT_IMAGE"] = f"{self.project}:local"  # nobody's running stack is to see another image
         self.env = isolated(folder)
 
     def run(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 300) -> str:
+        return self.run_bytes(*arguments, stdin=stdin, timeout_s=timeout_s).decode()
+
+    def run_bytes(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 300) -> bytes:
         done = subprocess.run(
             ["docker", "compose", "--project-name", self.project, *arguments],
             cwd=self.clone,
@@ -47,7 +51,21 @@ class Compose:
             check=False,
         )
         assert done.returncode == 0, f"{arguments}: {done.stderr.decode()[-2_000:]}"
-        return done.stdout.decode()
+        return done.stdout
+
+    def admin(self, *arguments: str) -> str:
+        return self.run("run", "--rm", "-T", "admin", *arguments)
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Another project in place of this one, with volumes of its own, all empty."""
+        self.run("down", "--timeout", "10")
+        here, self.project = self.project, a_project()
+        try:
+            yield
+        finally:
+            self.run("down", "--volumes", "--timeout", "5")
+            self.project = here
 
     def up(self) -> None:
         """Up and healthy; then the host is told the address, as the README says."""
@@ -67,6 +85,10 @@ class Compose:
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
+
+
+def a_project() -> str:
+    return f"restante-test-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="module")
@@ -127,36 +149,81 @@ def test_what_runs_is_not_recreated_by_a_command_nor_by_another_up(compose: Comp
 
 
 def test_a_store_killed_in_mid_batch_loses_and_doubles_nothing_and_all_outlives_down(people: Compose) -> None:
-    batch = people.folder / "batch.jsonl"
-    lines = (json.dumps({"to": "bob", "body": f"line {n}", "once": f"line-{n}"}) for n in range(MESSAGES))
-    batch.write_text("\n".join(lines), encoding="utf-8")
-    out = people.folder / "batch.out"
-    with out.open("wb") as stdout:
-        sending = subprocess.Popen(
-            chat("--profile", "ann", "--json", "--timeout", "120", "send", "--batch", str(batch)),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            env=people.env,
-            cwd=people.folder,
-        )
-    wait_for(lambda: out.read_bytes().count(b"\n") > MESSAGES // 5, "a fifth of the batch", wait_s=60)
+    batch = Batch(people, "line")
+    wait_for(lambda: batch.told() > MESSAGES // 5, "a fifth of the batch", wait_s=60)
     people.run("kill", "--signal", "KILL", "store_worker")
-    assert sending.poll() is None, "the batch was over before the kill: it shows nothing"
+    assert batch.is_sending(), "the batch was over before the kill: it shows nothing"
     people.run("up", "--wait", "store_worker")
-    assert sending.wait(120) == 0
-    seqs = [json.loads(line)["seq"] for line in out.read_text(encoding="utf-8").splitlines()]
-    expected = [(seq, f"line {n}") for n, seq in enumerate(seqs)]
+    expected = batch.end()
     assert len(expected) == MESSAGES
-    assert bobs_lines(people) == expected
+    assert bobs(people, "line") == expected
 
     people.run("down", "--timeout", "10")
     people.up()
-    assert bobs_lines(people) == expected
+    assert bobs(people, "line") == expected
     people.chat("login", "ann", "--password-file", "-", profile="ann", stdin=b"correct horse")
 
 
-def bobs_lines(compose: Compose) -> list[tuple[int, str]]:
-    """What the batch left in bob's mailbox."""
+def test_a_backup_of_running_containers_is_restored_into_empty_volumes_at_the_same_address(people: Compose) -> None:
+    batch = Batch(people, "load", MESSAGES * 3)
+    wait_for(lambda: batch.told() > MESSAGES // 5, "a part of the batch", wait_s=60)
+    before = batch.told()
+    people.admin("backup", "--data", "/data", "/backups/monday")
+    assert batch.is_sending(), "the batch was over before the backup: it shows nothing"
+    sent = batch.end()
+    for service in ("store_worker", "auth_service"):
+        leaks = "test ! -e /backups/monday && test ! -e /data/*/run/handover && ! ls /data/*/run/handover/* 2>/dev/null"
+        people.run("exec", "-T", service, "sh", "-c", leaks)
+    saved = people.run_bytes("run", "--rm", "-T", "--entrypoint", "tar", "admin", "-C", "/backups", "-c", "monday")
+    address = people.env["CHAT_ADDRESS"]
+
+    with people.elsewhere():
+        people.run_bytes("run", "--rm", "-T", "--entrypoint", "tar", "admin", "-C", "/backups", "-x", stdin=saved)
+        people.admin("verify", "/backups/monday")
+        people.admin("restore", "--data", "/data", "/backups/monday")
+        people.up()
+        assert people.env["CHAT_ADDRESS"] == address
+        held = bobs(people, "load")  # with the token of before the backup
+        assert len(held) >= before, "what was accepted before the backup is not in it"
+        assert held == sent[: len(held)], "lost, doubled or out of order"
+        people.chat("send", "bob", "after the restore", profile="ann")
+    people.up()
+    assert bobs(people, "load") == sent
+
+
+class Batch:
+    """Lines that ann's command, on the host, is sending to bob."""
+
+    def __init__(self, compose: Compose, text: str, count: int = MESSAGES) -> None:
+        self._text = text
+        batch, self._out = (compose.folder / f"{text}.{end}" for end in ("jsonl", "out"))
+        lines = (json.dumps({"to": "bob", "body": f"{text} {n}", "once": f"{text}-{n}"}) for n in range(count))
+        batch.write_text("\n".join(lines), encoding="utf-8")
+        with self._out.open("wb") as stdout:
+            self._process = subprocess.Popen(
+                chat("--profile", "ann", "--json", "--timeout", "120", "send", "--batch", str(batch)),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                env=compose.env,
+                cwd=compose.folder,
+            )
+
+    def told(self) -> int:
+        """How many lines were accepted so far."""
+        return self._out.read_bytes().count(b"\n")
+
+    def is_sending(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> list[tuple[int, str]]:
+        """Wait for its end, which is to be a good one; seq and text of each line."""
+        assert self._process.wait(120) == 0
+        seqs = [json.loads(line)["seq"] for line in self._out.read_text(encoding="utf-8").splitlines()]
+        return [(seq, f"{self._text} {n}") for n, seq in enumerate(seqs)]
+
+
+def bobs(compose: Compose, text: str) -> list[tuple[int, str]]:
+    """What a batch left in bob's mailbox."""
     told = compose.chat("--json", "inbox", "--all", profile="bob").splitlines()
     messages = [(each["seq"], each["body"]) for each in map(json.loads, told)]
-    return [(seq, text) for seq, text in messages if text.startswith("line ")]
+    return [(seq, body) for seq, body in messages if body.startswith(f"{text} ")]

@@ -75,17 +75,35 @@ def data(home: Path) -> Path:
 @pytest.fixture
 def running(data: Path) -> Iterator[Running]:
     run = private_ipc_dir()
-    keys.make_all(data / "keys")
     datadir.link_run(data, run)
+    with serving(data) as made:
+        yield made
+    shutil.rmtree(run)
+
+
+@pytest.fixture
+def apart() -> Iterator[Running]:
+    """The same, as in containers: each socket in its service's own directory."""
+    data = private_ipc_dir()
+    for service in ("store", "auth"):
+        private_ipc_dir(datadir.own_run_of(data, service))
+    with serving(data) as made:
+        yield made
+    shutil.rmtree(data)
+
+
+@contextlib.contextmanager
+def serving(data: Path) -> Iterator[Running]:
+    keys.make_all(data / "keys")
     made = Running(data)
     with context() as zmq, contextlib.ExitStack() as stack:
         for service in ("store", "auth"):
+            run = datadir.run_of(data, service)
             control = Control(zmq, datadir.control_endpoint(run, service), made.maker_of(service))
             stack.enter_context(contextlib.closing(control))
         yield made
         made.journal.close()
         made.accounts.close()
-    shutil.rmtree(run)
 
 
 def admin(*arguments: str) -> Result:
@@ -166,6 +184,66 @@ class TestBackingUp:
         told = admin("backup", str(home / "none" / "backup"), "--data", str(running.data))
         assert told.exit_code == 1
         assert "No such file" in told.stderr
+
+
+class TestBackingUpContainers:
+    """A service that sees its own directory only hands its copy over there."""
+
+    def confine(self, running: Running) -> list[Path]:
+        """From now on a service writes nowhere but in its own directory; where it wrote."""
+        written = []
+        for service, maker in list(running.makers.items()):
+
+            def confined(path: Path, job: Job, service: str = service, maker: Maker = maker) -> Facts:
+                assert path.is_relative_to(running.data / service), "a container sees nothing else"
+                written.append(path)
+                return maker(path, job)
+
+            running.makers[service] = confined
+        return written
+
+    def left(self, running: Running) -> list[Path]:
+        return [path for path in running.data.glob("*/run/handover*") if path.suffix != ".lock"]
+
+    def test_the_copies_are_collected_and_nothing_of_them_is_left(self, home: Path, apart: Running) -> None:
+        written = self.confine(apart)
+        made = admin("backup", str(home / "backup"), "--data", str(apart.data))
+        assert made.exit_code == 0, made.stderr
+        assert len(written) == 2
+        assert self.left(apart) == []
+        assert admin("verify", str(home / "backup")).exit_code == 0
+        assert {(home / "backup" / name).stat().st_mode & 0o777 for name in backups.DATABASES.values()} == {0o600}
+
+    def test_what_one_that_was_killed_left_there_is_removed(self, home: Path, apart: Running) -> None:
+        handover = datadir.own_run_of(apart.data, "store") / "handover"
+        handover.mkdir()
+        for name in ("restante.db", "restante.db.unsettled"):
+            (handover / name).write_bytes(b"half")
+        assert admin("backup", str(home / "backup"), "--data", str(apart.data)).exit_code == 0
+        assert self.left(apart) == []
+
+    def test_one_that_fails_leaves_nothing_in_either_place(self, home: Path, apart: Running) -> None:
+        def fail(path: Path, job: Job) -> Facts:
+            path.write_bytes(b"half")
+            raise BackupFailed("storage_full", "There is no room for a backup.")
+
+        apart.makers["auth"] = fail
+        assert admin("backup", str(home / "backup"), "--data", str(apart.data)).exit_code == 1
+        assert self.left(apart) == []
+        assert not list(home.glob("backup*"))
+
+    def test_while_one_is_made_another_is_refused(self, home: Path, apart: Running) -> None:
+        lock = take_lock(datadir.own_run_of(apart.data, "store") / "handover.lock")
+        told = admin("backup", str(home / "backup"), "--data", str(apart.data), "--json")
+        os.close(lock)
+        assert told.exit_code == 1
+        assert json.loads(told.stderr)["error"] == "busy"
+
+    def test_while_they_run_nothing_is_restored_over_them(self, home: Path, apart: Running) -> None:
+        assert admin("backup", str(home / "backup"), "--data", str(apart.data)).exit_code == 0
+        told = admin("restore", str(home / "backup"), "--data", str(apart.data), "--force")
+        assert told.exit_code == 1
+        assert "Stop the server first" in told.stderr
 
 
 class TestVerifying:
@@ -337,4 +415,4 @@ def test_where_the_datas_path_is_too_long_the_sockets_are_found_through_a_link(h
     write_private(home / "run" / "old.sock", b"")
     for _ in range(2):
         datadir.link_run(home, home / "short")
-        assert datadir.run_of(home) == home / "short"
+        assert datadir.run_of(home, "store") == home / "short"
