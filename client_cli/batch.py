@@ -1,22 +1,18 @@
 """`chat send --batch`: lines of JSON in, one message each, streamed; a broken line keeps none of the others.
 
-Lines are read as the server takes them, never the whole file. What became of each is told in the lines' order:
-`Ledger` holds back a broken line's result until those before it have theirs.
+Lines are read as the server takes them, never the whole file. What became of each is told in the lines' order.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
-import msgspec
 
-from client_cli import batch_lines, exits
-from client_cli.batch_lines import BrokenLine, lines_of, outgoing_of, parse_line
+from client_cli import exits
+from client_cli.ledger import Entry, Ledger, Totals
 from client_cli.options import Options
 from client_cli.output import CantWrite, Output
 from client_cli.stdin import stdin
@@ -25,7 +21,7 @@ from restante.wire.ids import show_id
 
 if TYPE_CHECKING:
     from client_cli.progress import Progress
-    from restante.messages import Outcome, Outgoing
+    from restante.messages import Outcome
 
 FAILURES_SHOWN_MAX: Final = 100
 """Failed lines told one by one to a person; a million of them hide the sentence at the end."""
@@ -33,67 +29,6 @@ FAILURES_SHOWN_MAX: Final = 100
 ENDING: Final = (exits.FORBIDDEN, exits.UNKNOWN)
 """Exits that end a batch: who isn't logged in isn't with the next line either, and a server that could not be reached
 in the time allowed would cost each further line as much time again."""
-
-
-class Entry(msgspec.Struct):
-    """A line that was read: waiting for its outcome, or broken."""
-
-    number: int
-    message_id: bytes | None = None
-    broken: str = ""
-
-
-class Totals(msgspec.Struct):
-    """What has become of the lines so far."""
-
-    read: int = 0
-    accepted: int = 0
-    again: int = 0
-    failed: int = 0
-    without_once: int = 0
-
-    @property
-    def waiting(self) -> int:
-        return self.read - self.accepted - self.failed
-
-
-class Ledger:
-    """Which lines are out, which have come back, and in which order to tell of them."""
-
-    def __init__(self) -> None:
-        self.totals = Totals()
-        self._entries: deque[Entry] = deque()
-
-    def outgoing(self, file: IO[bytes]) -> Iterator[Outgoing]:
-        """The messages of a file's lines, as they are wanted; broken lines are entered and passed over."""
-        for number, raw in lines_of(file):
-            self.totals.read += 1
-            try:
-                if raw is None:
-                    raise BrokenLine(f"it is longer than {batch_lines.LINE_BYTES_MAX:,} bytes")
-                message = outgoing_of(parse_line(raw))
-            except BrokenLine as error:
-                self._entries.append(Entry(number, broken=str(error)))
-                continue
-            self.totals.without_once += message.once is None
-            self._entries.append(Entry(number, message_id=message.id))
-            yield message
-
-    def broken(self) -> Iterator[Entry]:
-        """The broken lines that are next in order."""
-        while self._entries and self._entries[0].broken:
-            self.totals.failed += 1
-            yield self._entries.popleft()
-
-    def settle(self, outcome: Outcome) -> Entry:
-        """The line that an outcome belongs to: the next one that isn't broken (call `broken` before)."""
-        entry = self._entries.popleft()
-        if outcome.receipt is None:
-            self.totals.failed += 1
-        else:
-            self.totals.accepted += 1
-            self.totals.again += outcome.receipt.again
-        return entry
 
 
 class Report:
@@ -134,7 +69,7 @@ class Report:
         failure = exits.failure_of(outcome.error)
         text = failure.text
         if isinstance(outcome.error, IdConflict) and outcome.outgoing.once is not None:
-            from client_cli.commands.send import taken
+            from client_cli.telling import taken
 
             text = taken(outcome.outgoing.once)
         if failure.advice.exit in ENDING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from client_cli.batch import Totals
+    from client_cli.ledger import Totals
 
 
 class Progress:

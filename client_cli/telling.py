@@ -75,6 +75,11 @@ def _about_login(options: Options, failure: exits.Failure) -> exits.Failure:
     return exits.Failure("Nobody is logged in with this profile", failure.advice._replace(do=do), failure.code)
 
 
+def taken(once: str) -> str:
+    """What to say of a key that belongs to another message."""
+    return f"The --once key {once!r} was used before, for a message with other content or recipients"
+
+
 def _elsewhere(options: Options) -> str | None:
     """That the profile's login is one of another server, if that is so."""
     from restante.profiles import load

@@ -187,6 +187,8 @@ def _send(
         except IdConflict as error:
             if once is None:
                 raise
+            from client_cli.telling import taken
+
             raise exits.Failure(taken(once), exits.advice_for(error), error.code) from None
         except KeyboardInterrupt:
             click.echo(f"Whether the message was sent is not known. {_find_out(options, own_id, once)}", err=True)
@@ -197,11 +199,6 @@ def _send(
         # What was wanted has happened: a script that took this for a failure would send it twice.
         click.echo(f"Sent, and stored; the id {receipt.id_text} could not be written: {error.reason}.", err=True)
     return exits.DONE
-
-
-def taken(once: str) -> str:
-    """What to say of a key that belongs to another message."""
-    return f"The --once key {once!r} was used before, for a message with other content or recipients"
 
 
 def _print(options: Options, output: Output, receipt: Receipt) -> None:

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
@@ -180,7 +181,7 @@ def entry_of(message: Message) -> Entry:
     )
 
 
-class Reader:
+class Reader(ABC):
     """What followers and pollers have in common."""
 
     def __init__(self, part: Part, journal: Journal) -> None:
@@ -202,9 +203,9 @@ class Reader:
                     going_on = True
                     pause(0.2)
 
+    @abstractmethod
     def _read(self, client: Client) -> int:
         """Read for a while; how many messages there were that are to be acknowledged."""
-        raise NotImplementedError
 
     def _ack(self, client: Client, seqs: Iterable[int] = (), ids: Iterable[bytes] = ()) -> None:
         marks: list[int | bytes] = [*seqs, *ids]

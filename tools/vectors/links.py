@@ -100,6 +100,17 @@ def store_link() -> Iterator[Vector]:
     of: dict[str, Any] = {"epoch": 3, "name": "broker-1", "generation": 2}
     yield good("open", down, s.Open(name="broker-1", nonce=ONE))
     yield good("opened", up, s.Opened(nonce=ONE, epoch=3, generation=2, history=HISTORY, high=41))
+    yield from _batches(of, at)
+    yield good("closed", up, s.Closed(**at))
+    yield good("closed, fenced", up, s.Closed(**at, fenced=True))
+    yield from _questions(of, at)
+    yield good("beat, of the broker", down, s.Beat(**of))
+    yield good("beat, of the store", up, s.Beat(**of))
+    yield from _malformed(of)
+
+
+def _batches(of: dict[str, Any], at: dict[str, Any]) -> Iterator[Vector]:
+    up, down = FROM_STORE, TO_STORE
     plain = s.Message(id=MESSAGE, to=["bob"], mailboxes=[7], size=2)
     full = s.Message(
         id=TWO,
@@ -139,8 +150,10 @@ def store_link() -> Iterator[Vector]:
     yield good("aborted, minimal", up, s.Aborted(**at, n=3, code="storage_failed"))
     yield good("aborted, full", up, s.Aborted(**at, n=3, code="storage_full", text="no space left"))
     yield good("expecting", up, s.Expecting(**at, n=3))
-    yield good("closed", up, s.Closed(**at))
-    yield good("closed, fenced", up, s.Closed(**at, fenced=True))
+
+
+def _questions(of: dict[str, Any], at: dict[str, Any]) -> Iterator[Vector]:
+    up, down = FROM_STORE, TO_STORE
     queries: list[tuple[str, s.Query]] = [
         ("read_page, minimal", s.ReadPage(mailbox=7, limit=100, bytes_max=4 << 20)),
         (
@@ -166,8 +179,10 @@ def store_link() -> Iterator[Vector]:
     ]
     for n, (name, reading, body) in enumerate(readings, 1):
         yield good(f"answered: {name}", up, s.Answered(**at, n=n, history=HISTORY, reading=reading), body)
-    yield good("beat, of the broker", down, s.Beat(**of))
-    yield good("beat, of the store", up, s.Beat(**of))
+
+
+def _malformed(of: dict[str, Any]) -> Iterator[Vector]:
+    up, down = FROM_STORE, TO_STORE
     yield bad("no frame but the first", "bad_frame", STORE, direction=up)
     yield bad(
         "an unknown version",

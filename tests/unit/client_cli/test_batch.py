@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_cli import batch, batch_lines
+from client_cli.ledger import Ledger
 from client_cli.output import CantWrite
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.wire.errors import RefusedError, UnreachableError
@@ -238,7 +239,7 @@ def test_the_file_is_not_read_whole(chat: Chat, client: FakeClient) -> None:
             read.append(1)
             return GOOD + b"\n"
 
-    ledger = batch.Ledger()
+    ledger = Ledger()
     outgoing = ledger.outgoing(Endless())
     next(outgoing)
     next(outgoing)
@@ -248,7 +249,7 @@ def test_the_file_is_not_read_whole(chat: Chat, client: FakeClient) -> None:
 @given(st.lists(st.sampled_from(["good", "broken", "refused"]), max_size=30), st.integers(1, 5))
 def test_results_keep_the_order_of_the_lines_however_many_are_in_flight(fates: list[str], in_flight: int) -> None:
     """The library runs ahead of its outcomes; the ledger may not mix them up."""
-    ledger = batch.Ledger()
+    ledger = Ledger()
     file = io.BytesIO(b"".join(b"?\n" if fate == "broken" else GOOD + b"\n" for fate in fates))
     told: list[tuple[int, bool]] = []
 
