@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from benchmarks.peers.peer import IN_FLIGHT, Message
+from benchmarks.schedule import wait_until
 
 ANSWER_S: Final = 60.0
 """Without any answer for so long a peer has failed: the next one's turn must come."""
@@ -31,3 +33,16 @@ def lots(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     size = in_flight(messages)
     for start in range(0, len(messages), size):
         yield messages[start : start + size]
+
+
+def due_together(schedule: Iterable[tuple[float, Message]]) -> Iterator[list[Message]]:
+    """An open loop for a library that waits for every answer: each time, all that has come due meanwhile."""
+    together: list[Message] = []
+    for at, message in schedule:
+        if together and at > time.monotonic():
+            yield together
+            together = []
+        wait_until(at)
+        together.append(message)
+    if together:
+        yield together
