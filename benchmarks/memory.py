@@ -21,12 +21,11 @@ from typing import Final
 
 import msgspec
 import zmq
-from zmq.utils import z85
 
+from benchmarks.crowd import connect, is_logged_in
 from benchmarks.local_server import LocalServer
 from restante import Client, Outgoing
-from restante.wire import codec, limits
-from restante.wire import envelopes as e
+from restante.wire import limits
 from restante.wire.address import Address, parse_address
 
 SERVICES: Final = {"broker": "broker", "store": "store_worker"}
@@ -99,39 +98,18 @@ def come_and_go(address: Address, token: bytes, count: int) -> int:
     """So many sessions, logged in, that leave without a word. Returns how many were."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4 * CROWD)
-    public, secret = zmq.curve_keypair()
+    keys = zmq.curve_keypair()
     done = 0
     while done < count:
         size = min(CROWD, count - done)
         began = time.monotonic()
-        crowd = [_connect(context, address, public, secret, token) for _ in range(size)]
-        done += sum(_is_logged_in(socket) for socket in crowd)
+        crowd = [connect(context, address, keys, token, heartbeat_ms=1_000) for _ in range(size)]
+        done += sum(is_logged_in(socket) for socket in crowd)
         for socket in crowd:
             socket.close(0)
         wait_s(size / PACE_PER_S - (time.monotonic() - began))
     context.term()
     return done
-
-
-def _connect(
-    context: zmq.Context[zmq.Socket[bytes]], address: Address, public: bytes, secret: bytes, token: bytes
-) -> zmq.Socket[bytes]:
-    socket = context.socket(zmq.DEALER)
-    socket.linger = 0
-    socket.reconnect_ivl = -1
-    socket.curve_publickey, socket.curve_secretkey = public, secret
-    socket.curve_serverkey = z85.encode(address.key)
-    socket.connect(address.endpoint)
-    socket.send_multipart(codec.client_frames(e.Hello(id=1, heartbeat_ms=1_000)))
-    socket.send_multipart(codec.client_frames(e.Resume(id=2, token=token)))
-    return socket
-
-
-def _is_logged_in(socket: zmq.Socket[bytes]) -> bool:
-    while socket.poll(30_000):
-        if isinstance(codec.from_broker.read(socket.recv_multipart())[0], e.LoggedIn):
-            return True
-    raise SystemExit("a session was not taken: is something else connecting to this server?")
 
 
 def wait_s(seconds: float) -> None:

@@ -149,7 +149,9 @@ class Peer(Protocol):
 
     @property
     def key(self) -> str:
-        """Its short name, for the command line, files and colours: "rabbitmq-quorum"."""
+        """Its short name, for the command line, files and colours. Its module's, or begins with it and a dash:
+        "rabbitmq-quorum".
+        """
 
     @property
     def name(self) -> str:
