@@ -54,12 +54,13 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for people: "1.5 MiB"."""
-    for unit in ("B", "KiB", "MiB"):
+    """Bytes for people: "1.50 MiB", and "4 KiB" where it is just that."""
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB"):
         if count < 1024:
-            return f"{short(count)} {unit}"
-        count /= 1024
-    return f"{short(count)} GiB"
+            break
+        count, unit = count / 1024, larger
+    return f"{count:,.0f} {unit}" if count == round(count) else f"{short(count)} {unit}"
 
 
 def many(count: int) -> str:

@@ -261,7 +261,11 @@ def play(client: Client, role: Role) -> Report:
 
 def main() -> int:
     role = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Role)
-    client = by_key(role.peer).client(role.endpoint, role.number)
+    try:
+        client = by_key(role.peer).client(role.endpoint, role.number)
+    except NotOffered as why:
+        say(Report(not_offered=str(why)))
+        return 0
     try:
         say(play(client, role))
         while sys.stdin.buffer.readline():
