@@ -6,6 +6,9 @@ READY := .venv/.ready
 RUNTIME_LOCK := requirements/runtime.txt
 DEV_LOCK := requirements/dev.txt
 BUILD_LOCK := requirements/build.txt
+BENCH_LOCK := requirements/bench.txt
+BENCH_READY := .venv/.bench
+BENCH_SERVERS := redis-server rabbitmq-server mosquitto mosquitto-clients postgresql
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -44,6 +47,25 @@ format: $(READY) ## write the code as `check` wants it
 .PHONY: schemas
 schemas: $(READY) ## write schemas/ anew from the types in restante/wire
 	$(PY) tools/schemas.py
+
+.PHONY: bench
+bench: $(BENCH_READY) ## Restante beside what would be used instead, about an hour; ARGS='--peers redis --only send'
+	$(PY) -m benchmarks.bench $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: $(BENCH_READY) ## the same in less than ten minutes, results in dist/bench-quick
+	$(PY) -m benchmarks.bench --quick $(ARGS)
+
+# Debian starts what it installs as services, on their usual ports; the benchmarks use servers of their own.
+.PHONY: bench-peers
+bench-peers: $(BENCH_READY) ## install the servers that `bench` compares with: Debian's packages, as root
+	@command -v apt-get >/dev/null || { echo "There is no apt-get here. \`make bench\` measures those of these that" \
+	  "are on the PATH, and says which are not: redis-server, rabbitmq-server, mosquitto, mosquitto_pub, postgres." >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "Only root may install them:  sudo apt-get install $(BENCH_SERVERS)" >&2; exit 1; }
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(BENCH_SERVERS)
+	@echo "Debian runs them as services too. They are not needed:"
+	@echo "  systemctl disable --now redis-server rabbitmq-server mosquitto postgresql"
 
 .PHONY: bench-replay
 bench-replay: $(READY) ## all 243,046 messages, each compared with what was written
@@ -85,6 +107,8 @@ lock: ## pin the requirements anew (needs uv; UPGRADE=1 takes the newest)
 	  $(if $(UPGRADE),--upgrade) pyproject.toml --output-file $(RUNTIME_LOCK)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  $(if $(UPGRADE),--upgrade) --extra dev --constraint $(RUNTIME_LOCK) pyproject.toml --output-file $(DEV_LOCK)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  $(if $(UPGRADE),--upgrade) --extra bench --constraint $(DEV_LOCK) pyproject.toml --output-file $(BENCH_LOCK)
 	echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --constraint $(DEV_LOCK) - --output-file $(BUILD_LOCK)
 
@@ -104,4 +128,10 @@ $(READY): $(DEV_LOCK) pyproject.toml
 	@echo "Installing into .venv …"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(DEV_LOCK)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What the benchmarks' peers need comes on top, and only for them: no test and no check does.
+$(BENCH_READY): $(BENCH_LOCK) $(READY)
+	@echo "Installing the peers' clients into .venv …"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(BENCH_LOCK)
 	@touch $@

@@ -69,7 +69,7 @@ def test_the_wheel_carries_the_six_packages_typed_and_nothing_else(tmp_path: Pat
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "dev.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "dev.txt", "bench.txt"])
 def test_every_requirement_is_pinned_with_hashes_and_from_no_given_place(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text("utf-8")
     assert "://" not in text
@@ -90,9 +90,11 @@ def test_the_locks_cover_what_pyproject_asks_for(project: dict[str, Any]) -> Non
 
     runtime = asked(project["project"]["dependencies"])
     dev = asked(project["project"]["optional-dependencies"]["dev"])
+    bench = asked(project["project"]["optional-dependencies"]["bench"])
     assert runtime <= pinned("runtime.txt")
     assert runtime | dev <= pinned("dev.txt")
     assert pinned("runtime.txt") <= pinned("dev.txt")
+    assert runtime | bench <= pinned("bench.txt")
 
 
 def test_the_wheel_is_told_of_the_same_packages_as_the_linter(project: dict[str, Any]) -> None:
