@@ -4,6 +4,7 @@ told how long, nothing is lost or doubled, and nobody else notices.
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import signal
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -179,55 +180,102 @@ class Reader:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"subscribed\n"
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.process.kill()
         self.process.wait(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
 
-def p99_s(peer: Peer, name: str, first: int, count: int) -> float:
-    """The 99th percentile of a send to oneself and a page, one after the other."""
-    found = []
-    for n in range(first, first + count):
-        began = time.monotonic()
-        assert isinstance(peer.send(name, n=n), e.Sent)
-        peer.expect(e.Fetch(id=peer.next_id(), limit=1), e.Page)
-        found.append(time.monotonic() - began)
-    return statistics.quantiles(found, n=100)[98]
+def never_acknowledges(server: Server, name: str) -> Reader:
+    return Reader(server, name)
 
 
-@pytest.mark.parametrize("way", ["never acknowledges", "stops reading", "is stopped"])
-def test_a_reader_that_does_not_read_is_its_own_loss(own_server: Server, way: str) -> None:
-    """[U3] [D5]: its mail stays unread, memory bounded, and nobody else notices."""
-    server, lazy = own_server, "lazy"
-    pids = server.pids()
-    with Peer(server.address) as good, Peer(server.address) as sender:
-        good.log_in("good")
-        sender.log_in("sender")
-        reader = Reader(server, lazy) if way != "stops reading" else None
-        silent = Peer(server.address, unread_max=1) if reader is None else None
-        try:
-            if silent is not None:
-                silent.log_in(lazy)
-                silent.expect(e.Subscribe(id=900, sub=1, messages=1_000, bytes=4 << 20), e.Subscribed)
-            if reader is not None and way == "is stopped":
-                os.kill(reader.process.pid, signal.SIGSTOP)
-            before_s = p99_s(good, "good", 1, 200)
-            before = rss_mib(pids["broker"])
-            for n in range(1, 41):
-                assert isinstance(sender.send(lazy, n=n, content=bytes(CONTENT)), e.Sent)
-            after_s = p99_s(good, "good", 201, 200)
-            grown = rss_mib(pids["broker"]) - before
-            print(f"{way}: others' p99 {before_s * 1e3:.1f} ms before, {after_s * 1e3:.1f} after; {grown:.0f} MiB more")
-            assert grown < 100
-            assert after_s < max(10 * before_s, 0.5), "on a shared machine: twice is what is measured by hand"
-        finally:
-            if reader is not None:
-                reader.end()
-            if silent is not None:
-                silent.close()
+def stops_reading(server: Server, name: str) -> Peer:
+    """Its socket's buffers fill, and then the broker's."""
+    silent = Peer(server.address, unread_max=1).log_in(name)
+    silent.expect(e.Subscribe(id=900, sub=1, messages=1_000, bytes=4 << 20), e.Subscribed)
+    return silent
+
+
+def is_stopped(server: Server, name: str) -> Reader:
+    reader = Reader(server, name)
+    os.kill(reader.process.pid, signal.SIGSTOP)
+    return reader
+
+
+PARTS, PART = 16, 512 << 10
+"""Eight megabytes a measurement: twice a reader's credit."""
+
+EXCHANGES = 8
+"""Of the others, timed while a part is on its way: 128 a measurement."""
+
+ROUNDS_MIN, ROUNDS_MAX = 5, 15
+
+
+class Others:
+    """Those who must not notice: one who sends, and one whose waiting is measured."""
+
+    def __init__(self, server: Server) -> None:
+        self.good, self.sender = (Peer(server.address).log_in(name) for name in ("good", "sender"))
+        self._n, self._parts = itertools.count(1), itertools.count(1)
+
+    def close(self) -> None:
+        self.good.close()
+        self.sender.close()
+
+    def p99_s(self, recipient: str) -> float:
+        """The 99th percentile of what a send and a page take, while somebody else is sent much."""
+        found = []
+        for _ in range(PARTS):
+            self._begin_to_send(recipient)
+            for _ in range(EXCHANGES):
+                began = time.monotonic()
+                assert isinstance(self.good.send("good", n=next(self._n)), e.Sent)
+                self.good.expect(e.Fetch(id=self.good.next_id(), limit=1), e.Page)
+                found.append(time.monotonic() - began)
+            heard = self.sender.hear()
+            assert heard is not None
+            assert isinstance(heard[0], e.Sent)
+        return statistics.quantiles(found, n=100, method="inclusive")[98]
+
+    def _begin_to_send(self, recipient: str) -> None:
+        """What comes of it must overlap with what is measured."""
+        item = e.Item(id=secrets.token_bytes(16), to=[recipient], size=PART)
+        request = e.Send(id=self.sender.next_id(), stream=b"s" * 16, n=next(self._parts), messages=[item])
+        self.sender.say(request, bytes(PART))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("bad_reader", [never_acknowledges, stops_reading, is_stopped])
+def test_a_reader_that_does_not_read_is_its_own_loss(
+    own_server: Server, bad_reader: Callable[[Server, str], Reader | Peer]
+) -> None:
+    """[U3] [D5]: its mail stays unread, memory bounded, and nobody else notices: their p99 is within 2×.
+
+    It is measured with and without a bad reader in turn, on the same server under the same load, and each pair gives a
+    ratio. A pause of the machine's hits either of a pair as easily: were there no effect, as many ratios would be above
+    1 as below, however loud the noise, and their median ends below 2. If the others do wait it is above in every round.
+    """
+    server, pids = own_server, own_server.pids()
+    ratios: list[float] = []
+    with closing(Others(server)) as others:
+        others.p99_s("sender")  # the first is of a cold server
+        before = rss_mib(pids["broker"])
+        while len(ratios) < ROUNDS_MIN or (statistics.median(ratios) > 2 and len(ratios) < ROUNDS_MAX):
+            lazy = f"lazy{len(ratios)}"  # a mailbox of its own: what it reads is no backlog of earlier rounds
+            with closing(bad_reader(server, lazy)):
+                with_it_s = others.p99_s(lazy)
+            without_s = others.p99_s("sender")
+            ratios.append(with_it_s / without_s)
+            print(f"others' p99: {with_it_s * 1e3:.1f} ms with it, {without_s * 1e3:.1f} ms without")
+        grown = rss_mib(pids["broker"]) - before
+    print(f"{bad_reader.__name__}: {statistics.median(ratios):.2f} times, {grown:.0f} MiB more")
+    assert statistics.median(ratios) <= 2, [f"{ratio:.1f}" for ratio in ratios]
+    assert grown < 100
+    for n in range(len(ratios)):
         with Peer(server.address) as owner:
-            owner.log_in(lazy)
-            assert owner.expect(e.Overview(id=owner.next_id()), e.Account).unread == 40
+            owner.log_in(f"lazy{n}")
+            assert owner.expect(e.Overview(id=owner.next_id()), e.Account).unread == PARTS
     assert server.pids() == pids
