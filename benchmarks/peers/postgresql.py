@@ -1,7 +1,8 @@
 """PostgreSQL as a message store: one plain table, whose primary key is its index by mailbox.
 
 *What its OK promises about the disk.* With `synchronous_commit=on` (the default) a commit is answered after its
-write-ahead log has been flushed to disk. https://www.postgresql.org/docs/15/wal-async-commit.html
+write-ahead log has been flushed to disk. Traced: a message by itself is one fdatasync.
+https://www.postgresql.org/docs/15/wal-async-commit.html
 
 *Settings*: defaults, with `synchronous_commit=on` said outright; no socket in the file system. It refuses to run as
 root: then its Debian user runs it, with the one capability that reaching a folder below root's takes.

@@ -2,7 +2,8 @@
 
 *What its OK promises about the disk.* With `appendfsync always` the append-only file is written and synced once for all
 commands of one turn of the event loop, "before sending the replies": OK means on disk. (The default, `everysec`, may
-lose a second.) https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
+lose a second.) Traced: a message by itself is one fdatasync.
+https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/
 
 *Settings*: `appendonly yes`, `appendfsync always`, `save ""` (no snapshots beside the log), else defaults. A message is
 acknowledged by XACK, and taken out by XDEL: an acknowledged entry would stay in its stream for ever.

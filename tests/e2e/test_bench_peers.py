@@ -16,7 +16,7 @@ from benchmarks.peers import of_module
 from benchmarks.peers.peer import Client, Message, NotOffered, Peer, Server
 from benchmarks.processes import words_of
 
-MODULES = ("redis", "postgresql")
+MODULES = ("redis", "rabbitmq", "postgresql")
 MAILBOXES = 10
 COUNT = 2_000
 PEERS = [peer for module in MODULES for peer in of_module(module)]
@@ -179,7 +179,7 @@ def test_the_server_says_what_it_is_and_takes(running: Running) -> None:
     assert running.server.data_bytes() > 0
     pids = running.server.pids()
     assert pids
-    assert all(words_of(pid) for pid in pids.values())
+    assert all(any(words_of(pid)) for pid in pids.values())
 
 
 def test_a_stopped_server_leaves_no_process(running: Running) -> None:
@@ -187,5 +187,6 @@ def test_a_stopped_server_leaves_no_process(running: Running) -> None:
     running.client().send(spread(100))
     pids = running.server.pids()
     running.stop()
-    assert [name for name, pid in pids.items() if words_of(pid)] == []
+    # One whose parent is gone has no command line from its end on, until init has taken note of it.
+    assert [name for name, pid in pids.items() if any(words_of(pid))] == []
     assert running.server.pids() == {}
