@@ -1,18 +1,19 @@
 """Plots as SVG, written by hand: bars for questions with one answer, lines for those with an axis.
 
-Both are drawn to a logarithmic scale, since peers differ by powers of ten. Restante has the accent; peers that sync
-before their OK are dark, the others light, the limits (no product at all) hatched.
+Bars are as long as what they say; lines are drawn to logarithmic scales, since their points differ by powers of ten.
+Restante has the accent; peers that sync before their OK are dark, the others light, the limits (no product at all)
+hatched.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final
 
 from benchmarks.figures import Figure
-from benchmarks.questions.question import Column, Question
+from benchmarks.questions.question import Column, Question, Unit
 from benchmarks.results import Results, points
 from benchmarks.tables import NAMES, point_name, written
 
@@ -26,6 +27,8 @@ STEP: Final = 30
 TOP: Final = 64
 FOOT: Final = 46
 
+TICKS_MAX: Final = 9
+
 ACCENT: Final = "#c2410c"
 DURABLE: Final = "#475569"
 NOT_DURABLE: Final = "#a8b3c2"
@@ -34,7 +37,8 @@ LINES: Final = ("#0369a1", "#15803d", "#7e22ce", "#b45309", "#0f766e", "#be185d"
 
 STYLE: Final = (
     "text{font:13px system-ui,sans-serif;fill:#1e293b}.t{font-size:16px;font-weight:600}"
-    ".s{font-size:11.5px;fill:#64748b}.g{stroke:#e2e8f0}.e{stroke:#0f172a;stroke-width:1.2}"
+    ".s{font-size:11.5px;fill:#64748b}.g{stroke:#e2e8f0}.w{stroke:#fff;stroke-width:3.6}"
+    ".e{stroke:#0f172a;stroke-width:1.4}"
 )
 
 
@@ -53,18 +57,18 @@ def of(results: Results, question: Question) -> dict[str, str]:
 def bars(results: Results, question: Question, column: Column, figures: dict[tuple[str, str], Figure]) -> str:
     """A bar a peer, in the order of the peers, with the range of its rounds."""
     keys = [key for key in _order(results, figures) if figures[key, ""].median > 0]
-    low, high = _decades(value for key in keys for value in (figures[key, ""].least, figures[key, ""].greatest))
+    high = max(figures[key, ""].greatest for key in keys)
     height = TOP + STEP * len(keys) + FOOT
     room = WIDTH - LABELS - VALUES
 
     def x(value: float) -> float:
-        return LABELS + room * (math.log10(max(value, low)) - math.log10(low)) / math.log10(high / low)
+        return LABELS + room * value / high
 
     parts = [*_frame(results, question, column, height)]
-    for tick in _ticks(low, high):
+    for tick in _even_ticks(high):
         parts += [
             _line(x(tick), TOP - 6, x(tick), height - FOOT, 'class="g"'),
-            _text(x(tick), height - FOOT + 16, written(tick, column.unit), "s", "middle"),
+            _text(x(tick), height - FOOT + 16, written(tick, column.unit, 2), "s", "middle"),
         ]
     for place, key in enumerate(keys):
         figure, y = figures[key, ""], TOP + STEP * place
@@ -74,7 +78,9 @@ def bars(results: Results, question: Question, column: Column, figures: dict[tup
             _bar(y, x(figure.median) - LABELS, _fill(results, key)),
         ]
         if figure.rounds > 1:
-            parts.append(_line(x(figure.least), middle, x(figure.greatest), middle, 'class="e"'))
+            parts += [
+                _line(x(figure.least), middle, x(figure.greatest), middle, f'class="{kind}"') for kind in ("w", "e")
+            ]
         end = max(x(figure.median), x(figure.greatest))
         parts.append(_text(end + 8, middle + 4.5, written(figure.median, column.unit)))
     return _svg(height, parts)
@@ -84,7 +90,8 @@ def lines(results: Results, question: Question, column: Column, figures: dict[tu
     """A line a peer over the points of the axis; names at their ends, moved apart."""
     axis = points(results.samples, question.key)
     keys = [key for key in _order(results, figures) if any((key, point) in figures for point in axis)]
-    low, high = _decades(figure.median for figure in figures.values() if figure.median > 0)
+    ticks = _ticks([figure.median for figure in figures.values() if figure.median > 0], column.unit)
+    low, high = ticks[0], ticks[-1]
     height, left, right = 430, 86, WIDTH - 220
     bottom = height - FOOT - 14
 
@@ -97,10 +104,10 @@ def lines(results: Results, question: Question, column: Column, figures: dict[tu
         return bottom - (bottom - TOP) * math.log10(max(value, low) / low) / math.log10(high / low)
 
     parts = [*_frame(results, question, column, height)]
-    for tick in _ticks(low, high):
+    for tick in ticks:
         parts += [
             _line(left, y(tick), right, y(tick), 'class="g"'),
-            _text(left - 8, y(tick) + 4, written(tick, column.unit), "s", "end"),
+            _text(left - 8, y(tick) + 4, written(tick, column.unit, 1), "s", "end"),
         ]
     parts += [_text(x(point), bottom + 18, point_name(question, point), "s", "middle") for point in axis]
     parts.append(_text((left + right) / 2, bottom + 36, question.axis, "s", "middle"))
@@ -197,17 +204,29 @@ def _name(results: Results, key: str) -> str:
     return NAMES.get(key, results.name_of(key)).replace("`", "")
 
 
-def _decades(values: Iterable[float]) -> tuple[float, float]:
-    """A scale's ends: so that the least value still has a bar, and the greatest fits."""
-    found = [value for value in values if value > 0]
-    low = 10.0 ** math.floor(math.log10(min(found) / 1.5))
-    high = max(found) * 1.05
-    return low, max(high, low * 10)
+def _even_ticks(high: float) -> list[float]:
+    """Round numbers from 0 to `high`, four to eight of them."""
+    step = next(one for one in _steps((1, 2, 5), 10.0) if high / one < 8)
+    return [step * number for number in range(math.floor(high / step) + 1)]
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, and where there are few, 2 and 5 between them."""
-    decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades < 2.2 else (1,)
-    found = [step * 10.0**power for power in range(-12, 13) for step in steps]
-    return [tick for tick in found if low <= tick <= high]
+def _ticks(values: Sequence[float], unit: Unit) -> list[float]:
+    """A logarithmic scale's marks, from below the least value to above the greatest; bytes by powers of two."""
+    fine, coarse = (((1,), 2.0), ((1,), 4.0)) if unit == "bytes" else (((1, 2, 5), 10.0), ((1,), 10.0))
+    found = _around(values, *fine)
+    return found if len(found) <= TICKS_MAX else _around(values, *coarse)
+
+
+def _around(values: Sequence[float], steps: Sequence[int], base: float) -> list[float]:
+    marks = list(_steps(steps, base))
+    first = max(place for place, mark in enumerate(marks) if mark <= min(values))
+    last = min(place for place, mark in enumerate(marks) if mark >= max(values))
+    return marks[first : max(last, first + 1) + 1]
+
+
+def _steps(steps: Sequence[int], base: float) -> Iterator[float]:
+    """Round numbers, ascending, from far below what anybody measures to far above."""
+    power = math.floor(math.log(1e-9, base))
+    while base**power < 1e15:
+        yield from (step * base**power for step in steps)
+        power += 1

@@ -13,22 +13,22 @@ NAMES: Final = {"imports": "`import zmq, msgpack, msgspec, click`"}
 """Of what is measured beside peers."""
 
 
-def written(value: float, unit: Unit) -> str:
+def written(value: float, unit: Unit, digits: int = 3) -> str:
     """A value as people read it."""
     match unit:
         case "/s":
-            return short(value) if value < 1_000 else f"{float(f'{value:.3g}'):,.0f}"
+            return short(value, digits)
         case "ms":
-            return f"{short(value * 1_000)} ms"
+            return f"{short(value * 1_000, digits)} ms"
         case "bytes":
             return size(value)
         case "µs":
-            return f"{short(value)} µs"
+            return f"{short(value, digits)} µs"
         case "%":
-            return f"{short(value, 2)} %"
+            return f"{short(value, min(2, digits))} %"
         case "×":
             return f"{value:.2f}×"
-    return short(value)
+    return short(value, digits)
 
 
 def cell(figure: Figure | None, unit: Unit) -> str:
@@ -39,9 +39,9 @@ def cell(figure: Figure | None, unit: Unit) -> str:
     return written(figure.median, unit) + spread
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; figures stand right."""
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
+    """A Markdown table; what stands right of the names is aligned as that says."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + f"{align}|" * (len(header) - 1)]
     lines += ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
     return "\n".join(lines)
 
@@ -67,9 +67,9 @@ def _head(results: Results) -> str:
 
 
 def _promises(results: Results) -> str:
+    header = ["", "version", "synced before OK", "what an OK says about the disk"]
     rows = [[peer.name, peer.version, _disk(peer.durable), peer.promise] for peer in results.peers]
-    lines = ["| | version | synced before OK | what an OK says about the disk |", "|---|---|---|---|"]
-    return "## Who was measured\n\n" + "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    return "## Who was measured\n\n" + table(header, rows, "---")
 
 
 def _section(results: Results, question: Question, plots: list[str]) -> str:
