@@ -16,7 +16,7 @@ from benchmarks.peers import of_module
 from benchmarks.peers.peer import Client, Message, NotOffered, Peer, Server
 from benchmarks.processes import words_of
 
-MODULES = ("redis", "rabbitmq", "postgresql")
+MODULES = ("redis", "rabbitmq", "jetstream", "postgresql")
 MAILBOXES = 10
 COUNT = 2_000
 PEERS = [peer for module in MODULES for peer in of_module(module)]
