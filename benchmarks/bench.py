@@ -77,7 +77,7 @@ class Conductor:
         while left:
             started = False
             try:
-                with Stage(peer, self._folder) as stage:
+                with Stage(peer, self._folder, self._sizes.mailboxes) as stage:
                     started = True
                     while left:
                         self._ask(stage, left.pop(0))

@@ -18,7 +18,7 @@ from typing import Final, Self
 import msgspec
 
 from benchmarks.local_server import ROOT, isolated
-from benchmarks.peers.peer import NotOffered, Peer, Server
+from benchmarks.peers.peer import MAILBOXES, NotOffered, Peer, Server
 from benchmarks.player import Report, Role
 from benchmarks.processes import cpu_s, end, resident_bytes
 
@@ -120,8 +120,9 @@ class Usage(msgspec.Struct, frozen=True):
 class Stage:
     """A server, and players for it. A context manager: what was started ends with it."""
 
-    def __init__(self, peer: Peer, folder: Path) -> None:
+    def __init__(self, peer: Peer, folder: Path, mailboxes: int = MAILBOXES) -> None:
         self.peer = peer
+        self.mailboxes = mailboxes
         self.stored = 0
         """Messages in the mailboxes, as far as is known."""
         self.rate = 0.0
@@ -159,8 +160,8 @@ class Stage:
 
     def role(self, part: str, **fields: object) -> Role:
         """A role at this server."""
-        given = {"part": part, "peer": self.peer.key, "endpoint": self.server.endpoint, **fields}
-        return msgspec.convert(given, Role)
+        given = {"part": part, "peer": self.peer.key, "endpoint": self.server.endpoint, "mailboxes": self.mailboxes}
+        return msgspec.convert(given | fields, Role)
 
     def call(self, *roles: Role) -> list[Player]:
         """Players for these roles, all of them ready. Raises Failed, NotOffered."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from typing import Final
 
 from benchmarks.questions.question import Column, Question, Sample, Sizes
 from benchmarks.stage import Stage
 
-RECIPIENTS: Final = 1_000
-
 
 def ask(stage: Stage, sizes: Sizes) -> Iterator[Sample]:
-    report = stage.alone(stage.role("fan_out", mailboxes=RECIPIENTS, times=sizes.fan_outs))
-    stage.stored += RECIPIENTS * (report.count + report.warm)
+    report = stage.alone(stage.role("fan_out", times=sizes.fan_outs))
+    stage.stored += stage.mailboxes * (report.count + report.warm)
     took = statistics.median(report.values)
-    yield Sample(question="fan_out", peer=stage.peer.key, values={"took": took, "rate": RECIPIENTS / took})
+    yield Sample(question="fan_out", peer=stage.peer.key, values={"took": took, "rate": stage.mailboxes / took})
 
 
 QUESTION = Question(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from benchmarks.peers.peer import MAILBOXES
 from benchmarks.stage import Stage
 
 Unit = Literal["/s", "ms", "bytes", "µs", "%", "×", "count"]
@@ -16,6 +17,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     """How much is done: of a full run, a quick one, or a test's."""
 
     rounds: int
+    mailboxes: int = MAILBOXES
     seconds: float
     """What a rate is measured for."""
     count: int = 0

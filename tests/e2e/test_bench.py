@@ -1,0 +1,106 @@
+"""`make bench` in a tiny size: it measures a real server, writes what it found, and leaves nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.local_server import ROOT
+from benchmarks.results import Results
+from tests.e2e.server import lives
+
+TINY = """
+import sys
+from benchmarks import bench
+from benchmarks.questions.question import Sizes
+sys.exit(bench.main(sys.argv[1:], Sizes(
+    rounds=1, mailboxes=20, seconds=0.1, count=300, pace_seconds=0.5, rates=(100,), fan_outs=2, growth=(500,),
+    growth_s=60.0, clients=(5,), bodies=(4_096,), commands=1,
+)))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where temporary files go: everything that is left is seen there."""
+    (tmp_path / "t").mkdir()
+    return tmp_path / "t"
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", TINY, "--out", str(folder.parent / "out"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder), "HOME": str(folder)},
+        cwd=ROOT,
+    )
+
+
+def left(folder: Path) -> Iterator[str]:
+    """The processes that have something to do with a folder, by their command lines."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and lives(int(process.name)):
+            try:
+                words = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in words:
+                yield words.decode()
+
+
+def results_in(folder: Path) -> Results:
+    return msgspec.json.decode((folder.parent / "out" / "results.json").read_bytes(), type=Results)
+
+
+def test_it_measures_writes_and_leaves_nothing(folder: Path) -> None:
+    asked = "send,cpu,drain,latency,fan_out"
+    with started(folder, "--peers", "restante,sqlite-append", "--only", asked) as bench:
+        said, _ = bench.communicate(timeout=55)
+    assert bench.returncode == 0, said
+    found = results_in(folder)
+    assert [note for note in found.notes if note.kind != "not offered"] == []
+    answered = {(sample.peer, sample.question) for sample in found.samples}
+    assert {("restante", question) for question in asked.split(",")} <= answered
+    assert ("sqlite-append", "send") in answered
+    assert all(value > 0 for sample in found.samples for key, value in sample.values.items() if key == "rate")
+    page = (folder.parent / "out" / "results.md").read_text("utf-8")
+    assert "| Restante | yes |" in page
+    assert (folder.parent / "out" / "send.svg").exists()
+    assert list(folder.iterdir()) == []
+    assert list(left(folder)) == []
+
+
+def test_what_has_a_server_of_its_own_is_measured_too(folder: Path) -> None:
+    with started(folder, "--peers", "restante", "--only", "growth,clients,command") as bench:
+        said, _ = bench.communicate(timeout=55)
+    assert bench.returncode == 0, said
+    found = results_in(folder)
+    assert found.notes == []
+    points = {(sample.question, sample.point) for sample in found.samples}
+    assert points == {("growth", "500"), ("clients", "5"), ("command", "")}
+    assert all(value > 0 for sample in found.samples for key, value in sample.values.items() if key in ("page", "took"))
+    assert list(left(folder)) == []
+
+
+def test_an_interrupt_ends_everything_and_what_was_found_is_written(folder: Path) -> None:
+    with started(folder, "--peers", "restante", "--only", "send,each", "--rounds", "1000") as bench:
+        assert bench.stdout is not None
+        said = ""
+        while "rate" not in said:
+            line = bench.stdout.readline()
+            assert line, said
+            said += line
+        bench.send_signal(signal.SIGINT)
+        rest, _ = bench.communicate(timeout=50)
+    assert bench.returncode == 130, said + rest
+    assert results_in(folder).samples != []
+    assert "interrupted" in [note.kind for note in results_in(folder).notes]
+    assert list(folder.iterdir()) == []
+    assert list(left(folder)) == []
