@@ -203,9 +203,9 @@ def _sentence(path: Path, error: Exception) -> str:
 
 def damaged(path: Path, error: Exception) -> str:
     """Say that a database can't be read, and what to do."""
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):  # SQLite calls an EIO in reading corruption too
         return (
-            f"{path} is damaged: {error}. Nothing was changed, and it is not served. Keep a copy of it, then"
-            " restore a backup."
+            f"{path} is damaged, or its disk can't read it: {error}. Nothing was changed, and it is not served. Look to"
+            " the disk; if that is well, keep a copy of the file, and restore a backup."
         )
     return f"{path} can't be used: {error}. Nothing is lost that was stored; look to the disk, and start again."
