@@ -58,11 +58,20 @@ def chat(*arguments: str) -> list[str]:
 class LocalServer:
     """A server over `folder/data`; it can be stopped and started again on the same data and port."""
 
-    def __init__(self, folder: Path, *, env: Mapping[str, str] | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        command: Sequence[str] = (),
+    ) -> None:
+        """`command` runs something else in the place of `chat serve`, which must take its options."""
         self.folder = folder
         self.env = dict(env) if env is not None else isolated(folder)
         self.log = folder / "serve.log"
         self.address = ""
+        self._command = list(command) or chat("serve")
         self._options = list(options)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -78,7 +87,7 @@ class LocalServer:
         listen = f"127.0.0.1:{self._port()}"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                chat("serve", "--data", str(self.folder / "data"), "--listen", listen, *self._options),
+                [*self._command, "--data", str(self.folder / "data"), "--listen", listen, *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

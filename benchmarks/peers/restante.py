@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import secrets
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +28,7 @@ import zmq
 from auth_service.accounts import Grant, operation_key, secret_hash
 from auth_service.sqlite import SqliteAccounts
 from benchmarks.local_server import LocalServer
+from benchmarks.peers import plaintext
 from benchmarks.peers.peer import IN_FLIGHT, MAILBOXES, Message, Peer, Server
 from benchmarks.processes import children, folder_bytes, words_of
 from benchmarks.schedule import paced_async, precise_loop
@@ -68,13 +70,14 @@ def mailbox(number: int) -> str:
 class RestanteServer:
     """A running `chat serve`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, curve: bool) -> None:
         accounts = folder / "data" / "auth"
         accounts.mkdir(parents=True, mode=0o700)
         (folder / "data").chmod(0o700)
         enrolled = _enrol()
         (accounts / "accounts.db").write_bytes(enrolled.database)
-        self.local = LocalServer(folder, options=["--log-level", "warning"])
+        command = [] if curve else [sys.executable, "-P", "-m", plaintext.__name__, "serve"]
+        self.local = LocalServer(folder, options=["--log-level", "warning"], command=command)
         address = self.local.start()
         self.endpoint = msgspec.json.encode(Place(address, enrolled.senders, enrolled.readers)).decode()
         self._data = folder / "data"
@@ -139,7 +142,9 @@ def _account(accounts: SqliteAccounts, name: str) -> str:
 class RestanteClient:
     """The blocking client to send with, the asyncio one where things happen by themselves."""
 
-    def __init__(self, endpoint: str, number: int) -> None:
+    def __init__(self, endpoint: str, number: int, *, curve: bool) -> None:
+        if not curve:
+            plaintext.plain_clients()
         self._place = msgspec.json.decode(endpoint, type=Place)
         self._token = self._place.senders[number]
         self._sender: Client | None = None
@@ -273,12 +278,15 @@ async def _follow(
 
 
 class Restante:
-    """This product."""
+    """This product, as it is, and without its encryption."""
 
-    key = "restante"
-    name = "Restante"
-    promise = "Committed by SQLite and synced (WAL, `synchronous=FULL`), on every path; CURVE encrypts every frame."
     durable = True
+
+    def __init__(self, key: str, name: str, promise: str, *, curve: bool) -> None:
+        self.key = key
+        self.name = name
+        self.promise = promise
+        self._curve = curve
 
     def missing(self) -> str | None:
         return None
@@ -287,10 +295,14 @@ class Restante:
         return f"{version('restante')}, SQLite {apsw.sqlite_lib_version()}, libzmq {zmq.zmq_version()}"
 
     def start(self, folder: Path) -> Server:
-        return RestanteServer(folder)
+        return RestanteServer(folder, curve=self._curve)
 
     def client(self, endpoint: str, number: int) -> RestanteClient:
-        return RestanteClient(endpoint, number)
+        return RestanteClient(endpoint, number, curve=self._curve)
 
 
-PEERS: Final[tuple[Peer, ...]] = (Restante(),)
+_PROMISE: Final = "Committed by SQLite and synced (WAL, `synchronous=FULL`), whatever is sent how"
+PEERS: Final[tuple[Peer, ...]] = (
+    Restante("restante", "Restante", f"{_PROMISE}. CURVE encrypts every frame.", curve=True),
+    Restante("restante-plain", "Restante, CURVE off", f"{_PROMISE}. Only the benchmarks can have it so.", curve=False),
+)

@@ -9,10 +9,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import zmq
 
 from benchmarks.local_server import ROOT
+from benchmarks.peers import by_key
+from benchmarks.peers.restante import Place
 from benchmarks.results import Results
+from restante.wire import codec
+from restante.wire import envelopes as e
+from restante.wire.address import parse_address
 from tests.e2e.server import lives
+
+# Some servers and thirty processes one after the other: a busy machine takes its time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 TINY = """
 import sys
@@ -60,14 +69,14 @@ def results_in(folder: Path) -> Results:
 
 
 def test_it_measures_writes_and_leaves_nothing(folder: Path) -> None:
-    asked = "send,cpu,drain,latency,fan_out"
-    with started(folder, "--peers", "restante,sqlite-append", "--only", asked) as bench:
-        said, _ = bench.communicate(timeout=55)
+    asked = "send,cpu,drain,latency"
+    with started(folder, "--peers", "restante-plain,restante,sqlite-append", "--only", asked) as bench:
+        said, _ = bench.communicate(timeout=150)
     assert bench.returncode == 0, said
     found = results_in(folder)
     assert [note for note in found.notes if note.kind != "not offered"] == []
     answered = {(sample.peer, sample.question) for sample in found.samples}
-    assert {("restante", question) for question in asked.split(",")} <= answered
+    assert {(peer, question) for peer in ("restante", "restante-plain") for question in asked.split(",")} <= answered
     assert ("sqlite-append", "send") in answered
     assert all(value > 0 for sample in found.samples for key, value in sample.values.items() if key == "rate")
     page = (folder.parent / "out" / "results.md").read_text("utf-8")
@@ -79,7 +88,7 @@ def test_it_measures_writes_and_leaves_nothing(folder: Path) -> None:
 
 def test_what_has_a_server_of_its_own_is_measured_too(folder: Path) -> None:
     with started(folder, "--peers", "restante", "--only", "growth,clients,command") as bench:
-        said, _ = bench.communicate(timeout=55)
+        said, _ = bench.communicate(timeout=150)
     assert bench.returncode == 0, said
     found = results_in(folder)
     assert found.notes == []
@@ -98,9 +107,26 @@ def test_an_interrupt_ends_everything_and_what_was_found_is_written(folder: Path
             assert line, said
             said += line
         bench.send_signal(signal.SIGINT)
-        rest, _ = bench.communicate(timeout=50)
+        rest, _ = bench.communicate(timeout=150)
     assert bench.returncode == 130, said + rest
     assert results_in(folder).samples != []
     assert "interrupted" in [note.kind for note in results_in(folder).notes]
     assert list(folder.iterdir()) == []
     assert list(left(folder)) == []
+
+
+@pytest.mark.parametrize(("key", "answers"), [("restante-plain", True), ("restante", False)])
+def test_the_row_without_encryption_has_none_and_the_product_takes_none(
+    tmp_path: Path, key: str, answers: bool
+) -> None:
+    peer = by_key(key)
+    server = peer.start(tmp_path)
+    try:
+        place = parse_address(msgspec.json.decode(server.endpoint, type=Place).address)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as plain:
+            plain.linger = 0
+            plain.connect(place.endpoint)
+            plain.send_multipart(codec.client_frames(e.Hello(id=1)))
+            assert bool(plain.poll(20_000 if answers else 1_000)) is answers
+    finally:
+        server.stop()
