@@ -22,8 +22,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from benchmarks import goals, plots, questions, results, tables
 from benchmarks import peers as all_peers
-from benchmarks import plots, questions, results, tables
 from benchmarks.peers.peer import NotOffered, Peer
 from benchmarks.processes import raise_file_limit
 from benchmarks.questions.question import FULL, QUICK, Question, Sample, Sizes
@@ -68,7 +68,7 @@ class Conductor:
         for question in self._asked:
             if question.fresh:
                 for peer in self._peers:
-                    if not question.only or peer.key in question.only:
+                    if question.is_for(peer):
                         self._visit(peer, [question])
 
     def _visit(self, peer: Peer, asked: list[Question]) -> None:
@@ -153,7 +153,8 @@ def write(found: Results, asked: Sequence[Question], out: Path) -> None:
         for name, svg in plots.of(found, question).items():
             (out / name).write_text(svg, encoding="utf-8")
             drawn.setdefault(question.key, []).append(name)
-    (out / "results.md").write_text(tables.report(found, asked, drawn), encoding="utf-8")
+    page = tables.report(found, asked, drawn, goals.report(found))
+    (out / "results.md").write_text(page, encoding="utf-8")
     print(f"written: {out / 'results.md'}, results.json, {sum(map(len, drawn.values()))} plots", file=sys.stderr)
 
 
@@ -169,11 +170,15 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="shorter, one round, to a million stored: a first look")
     parser.add_argument("--only", default="", metavar="QUESTIONS", help="some of: " + _keys())
-    parser.add_argument("--peers", default="", metavar="PEERS", help="some of: " + ", ".join(all_peers.MODULES))
+    parser.add_argument("--peers", default="", metavar="PEERS", help="some of: " + _peers())
     parser.add_argument("--rounds", type=int, metavar="N", help="how often every peer has its turn")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where results go")
     parser.add_argument("--data", type=Path, metavar="DIR", help="on which disk the servers' data goes for the time")
     return parser.parse_args(argv)
+
+
+def _peers() -> str:
+    return ", ".join(f"{module}*" for module in all_peers.MODULES)
 
 
 def _keys() -> str:

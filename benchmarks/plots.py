@@ -13,6 +13,7 @@ from html import escape
 from typing import Final
 
 from benchmarks.figures import Figure
+from benchmarks.goals import LIMITS
 from benchmarks.questions.question import Column, Question, Unit
 from benchmarks.results import Results, points
 from benchmarks.tables import NAMES, point_name, written
@@ -32,7 +33,7 @@ TICKS_MAX: Final = 9
 ACCENT: Final = "#c2410c"
 DURABLE: Final = "#475569"
 NOT_DURABLE: Final = "#a8b3c2"
-LIMITS: Final = frozenset({"zeromq", "sqlite", "sqlite-append", "imports"})
+HATCHED: Final = LIMITS | {"imports"}
 LINES: Final = ("#0369a1", "#15803d", "#7e22ce", "#b45309", "#0f766e", "#be185d", "#4d7c0f", "#4338ca", "#57534e")
 
 STYLE: Final = (
@@ -187,7 +188,7 @@ def _order(results: Results, figures: dict[tuple[str, str], Figure]) -> list[str
 def _fill(results: Results, key: str) -> str:
     if _is_ours(key):
         return ACCENT
-    if key in LIMITS:
+    if key in HATCHED:
         return "url(#h)"
     return DURABLE if _durable(results, key) else NOT_DURABLE
 

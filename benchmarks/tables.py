@@ -46,9 +46,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "--
     return "\n".join(lines)
 
 
-def report(results: Results, questions: Sequence[Question], plots: dict[str, list[str]]) -> str:
-    """The whole page. `plots` are file names by question."""
-    parts = [_head(results), _promises(results)]
+def report(results: Results, questions: Sequence[Question], plots: dict[str, list[str]], *more: str) -> str:
+    """The whole page. `plots` are file names by question; `more` are sections that come before the questions'."""
+    parts = [_head(results), _promises(results), *more]
     asked = {sample.question for sample in results.samples}
     parts += [_section(results, one, plots.get(one.key, [])) for one in questions if one.key in asked]
     if results.notes:

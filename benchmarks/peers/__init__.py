@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from fnmatch import fnmatchcase as fnmatch
 from typing import Final
 
 from benchmarks.peers.peer import Peer
@@ -18,23 +19,20 @@ def of_module(module: str) -> tuple[Peer, ...]:
 
 
 def chosen(names: list[str]) -> list[Peer]:
-    """Those named by key, or by module, which may hold several; all, if none is named. Raises ValueError."""
-    found: list[Peer] = []
-    for module in MODULES:
-        if not names or any(_module_of(name) == module for name in names):
-            found += [peer for peer in of_module(module) if not names or {module, peer.key} & set(names)]
-    for name in names:
-        if not any(name in (peer.key, _module_of(peer.key)) for peer in found):
-            raise ValueError(f"no peer is called {name!r}; there are {', '.join(MODULES)}, and their variants")
-    return found
+    """Those of these keys, in which `*` stands for anything ("rabbitmq*"); all, if none is given. Raises ValueError."""
+    wanted = names or ["*"]
+    modules = [module for module in MODULES if any(fnmatch(module, _module_of(name)) for name in wanted)]
+    peers = [peer for module in modules for peer in of_module(module)]
+    for name in wanted:
+        if not any(fnmatch(peer.key, name) for peer in peers):
+            raise ValueError(f"no peer is called {name!r}; there are {', '.join(f'{module}*' for module in MODULES)}")
+    return [peer for peer in peers if any(fnmatch(peer.key, name) for name in wanted)]
 
 
 def by_key(key: str) -> Peer:
     """The peer of that key. Raises ValueError."""
-    for peer in chosen([key]):
-        if peer.key == key:
-            return peer
-    raise ValueError(f"no peer has the key {key!r}")
+    (peer,) = chosen([key])
+    return peer
 
 
 def _module_of(name: str) -> str:

@@ -46,4 +46,5 @@ QUESTION = Question(
     ),
     ask=ask,
     fresh=True,
+    not_for=("restante-plain", "zeromq"),  # it has the same store; it would only fill memory
 )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from benchmarks.peers.peer import MAILBOXES
+from benchmarks.peers.peer import MAILBOXES, Peer
 from benchmarks.stage import Stage
 
 Unit = Literal["/s", "ms", "bytes", "µs", "%", "×", "count"]
@@ -99,3 +99,9 @@ class Question(Struct, frozen=True, kw_only=True):
     fresh: bool = False
     only: tuple[str, ...] = ()
     """The peers, by key, that it is about; () is all."""
+    not_for: tuple[str, ...] = ()
+    """Those that it would tell nothing about."""
+
+    def is_for(self, peer: Peer) -> bool:
+        """Whether a peer is asked."""
+        return (not self.only or peer.key in self.only) and peer.key not in self.not_for

@@ -104,8 +104,8 @@ def test_what_is_measured_along_with_another_is_asked_once() -> None:
     assert len(bench.distinct(asked)) == 1
 
 
-def test_peers_are_named_by_module_or_key() -> None:
-    assert [peer.key for peer in peers.chosen(["sqlite"])] == ["sqlite", "sqlite-append"]
+def test_peers_are_named_by_key_and_several_by_a_star() -> None:
+    assert [peer.key for peer in peers.chosen(["sqlite*"])] == ["sqlite", "sqlite-append"]
     assert [peer.key for peer in peers.chosen(["sqlite-append", "restante"])] == ["restante", "sqlite-append"]
     assert peers.by_key("sqlite-append").key == "sqlite-append"
     with pytest.raises(ValueError, match="no peer is called 'kafka'"):
