@@ -68,7 +68,7 @@ class Conductor:
         for question in self._asked:
             if question.fresh:
                 for peer in self._peers:
-                    if question.is_for(peer):
+                    if question.is_for(peer, self._sizes):
                         self._visit(peer, [question])
 
     def _visit(self, peer: Peer, asked: list[Question]) -> None:

@@ -56,6 +56,13 @@ def test_a_question_may_be_about_some_peers_only(tmp_path: Path) -> None:
     assert turns(found) == [(0, "b", "q")]
 
 
+def test_a_quick_run_may_ask_fewer_peers(tmp_path: Path) -> None:
+    found = made.results()
+    sizes = replace(QUICK, only={"q": ("a",)})
+    Conductor([FakePeer("a"), FakePeer("b")], [question("q", fresh=True)], sizes, tmp_path, found).run()
+    assert turns(found) == [(0, "a", "q")]
+
+
 def test_after_a_failure_the_next_questions_get_a_new_server(tmp_path: Path) -> None:
     peer = FakePeer()
     found = conduct(tmp_path, [peer], [question("q", raises=RuntimeError("broke")), question("r")])
