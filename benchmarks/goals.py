@@ -41,7 +41,7 @@ def goals(results: Results) -> list[Goal]:
     drain = medians(results, "drain", "rate")
     found = [
         Goal("sends, to Redis Streams", over(send, "redis"), 2.0),
-        Goal("sends, to RabbitMQ, durable queue", over(send, "rabbitmq"), 8.0),
+        Goal("sends, to RabbitMQ, durable queue", over(send, "rabbitmq-classic"), 8.0),
         Goal("sends, to JetStream by default", over(send, "jetstream"), 8.0),
         Goal("sends, to SQLite's log alone", over(send, "sqlite-append"), 0.5),
         Goal("each a call of its own, to sends", ratio(each.get(OURS), send.get(OURS)), 0.4),

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from benchmarks import bench, peers
+from benchmarks import bench, goals, peers
 from benchmarks.bench import Conductor
 from benchmarks.peers.peer import NotOffered
-from benchmarks.questions import chosen
+from benchmarks.questions import QUESTIONS, chosen
 from benchmarks.questions.question import QUICK, Question, Sample, Sizes
 from benchmarks.results import Results
 from benchmarks.stage import Stage
@@ -122,3 +122,19 @@ def test_peers_are_named_by_key_and_several_by_a_star() -> None:
 def test_a_wrong_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--only", "sned"]) == 2
     assert "sned" in capsys.readouterr().err
+
+
+def test_every_peer_that_is_named_somewhere_is_there() -> None:
+    """All modules import, whatever is installed; a key that was changed would leave goals unmeasured."""
+    keys = [peer.key for peer in peers.chosen([])]
+    assert len(set(keys)) == len(keys)
+    named = {*goals.LIMITS, goals.OURS, *QUICK.only["growth"], "redis", "rabbitmq-classic", "jetstream"}
+    for one in QUESTIONS:
+        named |= {*one.only, *one.not_for}
+    assert named <= set(keys)
+
+
+def test_no_peer_promises_without_a_sentence() -> None:
+    for peer in peers.chosen([]):
+        assert peer.promise.endswith("."), peer.key
+        assert peer.name

@@ -14,7 +14,7 @@ def results(*samples: tuple[str, str, str, dict[str, float]]) -> Results:
     found = made.results(
         *(Sample(question=q, peer=peer, point=point, values=values) for q, peer, point, values in samples)
     )
-    keys = {"redis": True, "rabbitmq": True, "jetstream": False, "mosquitto": False, "sqlite-append": True}
+    keys = {"redis": True, "rabbitmq-classic": True, "jetstream": False, "mosquitto": False, "sqlite-append": True}
     found.peers = [replace(found.peers[0], key=key) for key in ("restante", "restante-plain")]
     found.peers += [Measured(key, key, "", durable, "") for key, durable in keys.items()]
     return found
@@ -26,7 +26,7 @@ def goal(found: Results, beginning: str) -> Goal:
 
 
 def test_rates_are_held_against_each_peer() -> None:
-    rates = {"restante": 100.0, "redis": 40.0, "rabbitmq": 20.0, "sqlite-append": 250.0}
+    rates = {"restante": 100.0, "redis": 40.0, "rabbitmq-classic": 20.0, "sqlite-append": 250.0}
     found = results(*(("send", peer, "", {"rate": rate}) for peer, rate in rates.items()))
     assert goal(found, "sends, to Redis") == Goal("sends, to Redis Streams", 2.5, 2.0)
     assert goal(found, "sends, to Redis").met is True
@@ -42,7 +42,7 @@ def test_the_best_durable_peer_is_a_product_of_others_that_syncs() -> None:
 
 
 def test_latencies_have_to_be_below_every_durable_peers() -> None:
-    ages = {"restante": 0.002, "redis": 0.003, "rabbitmq": 0.001, "mosquitto": 0.0001}
+    ages = {"restante": 0.002, "redis": 0.003, "rabbitmq-classic": 0.001, "mosquitto": 0.0001}
     found = results(
         *(("latency", peer, "1000", {"p50": age, "p99": age}) for peer, age in ages.items()),
         ("latency", "restante", "5000", {"p50": 0.002, "p99": 0.019}),
