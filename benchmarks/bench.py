@@ -93,7 +93,7 @@ class Conductor:
         self._say(f"{stage.peer.name}: {question.title} …")
         try:
             for sample in question.ask(stage, self._sizes):
-                self._take(replace(sample, round=self._round))
+                self._take(replace(sample, round=self._round), stage.peer)
         except NotOffered as why:
             self._found.note("not offered", stage.peer.key, question.key, str(why))
             self._say(f"    not offered: {why}")
@@ -101,7 +101,7 @@ class Conductor:
             self._fail(stage.peer, question.key, error)
             raise Noted from error
 
-    def _take(self, sample: Sample) -> None:
+    def _take(self, sample: Sample, peer: Peer) -> None:
         if not any(question.key == sample.question for question in self._asked):
             return  # measured along with what was asked
         self._found.samples.append(sample)
@@ -110,7 +110,8 @@ class Conductor:
         default = question.columns[0].unit
         values = [f"{name} {tables.written(value, units.get(name, default))}" for name, value in sample.values.items()]
         at = f" at {tables.point_name(question, sample.point)}" if sample.point else ""
-        self._say(f"    {', '.join(values)}{at}")
+        who = "" if sample.peer == peer.key else f"{sample.peer}: "
+        self._say(f"    {who}{', '.join(values)}{at}")
 
     def _fail(self, peer: Peer, question: str, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]

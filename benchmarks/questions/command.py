@@ -9,11 +9,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
 from benchmarks.local_server import chat, isolated
+from benchmarks.peers import mosquitto
+from benchmarks.peers.child import HOST
 from benchmarks.peers.peer import NotOffered
 from benchmarks.peers.restante import Place
 from benchmarks.questions.question import Column, Question, Sample, Sizes
@@ -52,9 +53,8 @@ def _mosquitto(stage: Stage) -> dict[str, list[str]]:
     program = shutil.which("mosquitto_pub")
     if program is None:
         raise NotOffered("mosquitto_pub is not installed: apt-get install mosquitto-clients")
-    url = stage.server.endpoint if "//" in stage.server.endpoint else f"//{stage.server.endpoint}"
-    where = urlsplit(url)
-    at = ["-h", where.hostname or "127.0.0.1", "-p", str(where.port)]
+    place = msgspec.json.decode(stage.server.endpoint, type=mosquitto.Place)
+    at = ["-h", HOST, "-p", str(place.port)]
     return {"mosquitto": [program, *at, "-q", "1", "-t", "command", "-m", "hi"]}
 
 
