@@ -24,8 +24,8 @@ from msgspec.structs import replace
 
 from benchmarks import goals, plots, questions, results, tables
 from benchmarks import peers as all_peers
-from benchmarks.peers.peer import NotOffered, Peer
-from benchmarks.processes import raise_file_limit
+from benchmarks.peers.peer import STOP_S, NotOffered, Peer
+from benchmarks.processes import end_descendants, raise_file_limit
 from benchmarks.questions.question import FULL, QUICK, Question, Sample, Sizes
 from benchmarks.results import Results
 from benchmarks.stage import Stage
@@ -216,6 +216,7 @@ def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
         found.note("interrupted", "", "", "the run was stopped before its end")
         status = 130
     finally:
+        end_descendants(STOP_S)  # a server that was interrupted as it started
         shutil.rmtree(folder, ignore_errors=True)
         found.seconds = time.monotonic() - began
         write(found, asked, given.out or (OUT_QUICK if given.quick else OUT))

@@ -8,11 +8,14 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Final
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+LOOK_S: Final = 0.05
 
 
 def cpu_s(pid: int) -> float:
@@ -85,6 +88,23 @@ def end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout_s)
+
+
+def end_descendants(timeout_s: float) -> None:
+    """Stop all that this process and what it started have started: asked first, then killed."""
+    left = descendants(os.getpid())
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + timeout_s
+        while (left := [pid for pid in left if _runs(pid)]) and time.monotonic() < deadline:
+            threading.Event().wait(LOOK_S)
+
+
+def _runs(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX"
 
 
 def _all() -> list[int]:

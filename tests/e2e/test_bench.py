@@ -18,7 +18,7 @@ from benchmarks.results import Results
 from restante.wire import codec
 from restante.wire import envelopes as e
 from restante.wire.address import parse_address
-from tests.e2e.server import lives
+from tests.e2e.server import lives, wait_for
 
 # Some servers and thirty processes one after the other: a busy machine takes its time.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -113,6 +113,17 @@ def test_an_interrupt_ends_everything_and_what_was_found_is_written(folder: Path
     assert "interrupted" in [note.kind for note in results_in(folder).notes]
     assert list(folder.iterdir()) == []
     assert list(left(folder)) == []
+
+
+def test_a_server_that_is_just_starting_ends_too(folder: Path) -> None:
+    with started(folder, "--peers", "restante", "--only", "send") as bench:
+        wait_for(lambda: any("store_worker" in words for words in left(folder)), "a store", wait_s=100)
+        bench.send_signal(signal.SIGTERM)
+        said, _ = bench.communicate(timeout=150)
+    assert bench.returncode == 130, said
+    assert results_in(folder).samples == []
+    assert list(folder.iterdir()) == []
+    wait_for(lambda: list(left(folder)) == [], "the end of every process", wait_s=30)
 
 
 @pytest.mark.parametrize(("key", "answers"), [("restante-plain", True), ("restante", False)])
