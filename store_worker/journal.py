@@ -18,7 +18,8 @@ Promises, beyond what each method says:
 Errors:
 
     JournalError
-    ├── RolledBack        nothing of this transaction is there: `storage_full` or `storage_failed`
+    ├── RolledBack        nothing of this transaction is there: `storage_full` or `storage_failed`; or, where it was
+    │                     several, perhaps a part: `unavailable`
     ├── OutcomeUnknown    it may or may not be there: end without answering, replay settles it (RULES 9)
     └── Unusable          in use elsewhere, damaged, not ours, not writable: don't serve; nothing was changed
 """
@@ -68,7 +69,7 @@ class JournalError(Exception):
 
 
 class RolledBack(JournalError):
-    """Nothing of the transaction is there."""
+    """Nothing of the transaction is there; with the code `unavailable`, perhaps a part of it."""
 
 
 class OutcomeUnknown(JournalError):
@@ -124,6 +125,7 @@ class Journal(Protocol):
         """Execute batches, in order, in one transaction, and return when it is durable.
 
         `now_us` is wall time. Raises RolledBack or OutcomeUnknown: in no other way does it do less than all.
+        A storage that looks for a message which kills it may make several transactions of one commit.
         """
 
     def page(self, query: ReadPage) -> tuple[PageRead, bytes]:

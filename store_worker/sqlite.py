@@ -78,7 +78,10 @@ class SqliteJournal:
     def commit(self, writes: Sequence[Write], now_us: int) -> list[Written]:
         if not self._suspicion.awake:
             return self._commit(writes, now_us)
-        written = [self._suspicion.commit(w, partial(self._commit_one, now_us), self._durably) for w in writes]
+        try:
+            written = [self._suspicion.commit(w, partial(self._commit_one, now_us), self._durably) for w in writes]
+        except RolledBack as error:  # one message was: those before it are stored
+            raise RolledBack("unavailable", _PERHAPS_IN_PART) from error
         with contextlib.suppress(RolledBack):  # then it stays suspicious, and slow; what was stored is stored
             self._settle()
         return written
@@ -184,6 +187,10 @@ class SqliteJournal:
         raise error  # our bug: a statement that is wrong, a constraint that was not kept
 
 
+_PERHAPS_IN_PART = (
+    "The server's disk is full, or failed, while it stored message by message after several crashes; whether this was"
+    " stored is not known."
+)
 _SELECT_BROKER = "SELECT generation, nonce FROM brokers WHERE name = ?"
 _UPSERT_BROKER = """
     INSERT INTO brokers (name, generation, nonce) VALUES (?, ?, ?)

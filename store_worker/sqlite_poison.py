@@ -7,8 +7,9 @@ own, and writes down beforehand, durably, which one it is about to try. Whatever
 without an end is poison: it is refused from then on, unless it turns out to be stored already. The first
 batch that goes through ends the suspicion.
 
-In between, a replayed batch may be stored in part; the unique key absorbs that. Costs nothing while there is no
-suspicion but a look into an empty set a message.
+In between, a replayed batch may be stored in part; the unique key absorbs that. If the disk fills in such a batch its
+senders are told `unavailable` (whether it was stored is not known), and repeat it with the same ids. While there is no
+suspicion it costs a look into an empty set a message.
 """
 
 from __future__ import annotations

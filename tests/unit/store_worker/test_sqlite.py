@@ -367,6 +367,32 @@ class TestPoison:
         assert db.execute("SELECT count(*) FROM suspects").fetchone() == (0,)
         db.close()
 
+    def test_a_disk_that_fills_meanwhile_leaves_a_part_and_nobody_is_told_otherwise(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """[M9] [LS10]: `storage_full` says that nothing was stored."""
+        for _ in range(UNSETTLED_MAX):
+            started(path)._db.close()
+        journal = started(path)
+        take = sqlite_writes.Writer._take
+
+        def take_while_there_is_room(writer: sqlite_writes.Writer, draft: sqlite_writes.Draft) -> None:
+            if draft.message.id == id_of(2):
+                raise apsw.FullError
+            take(writer, draft)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite_writes.Writer, "_take", take_while_there_is_room)
+            with pytest.raises(RolledBack) as refused:
+                send(journal, message(1), message(2), message(3))
+        assert refused.value.code == "unavailable"
+        assert [e.id for e in page(journal).entries] == [id_of(1)]
+        results = send(journal, message(1), message(2), message(3))
+        assert [r.again for r in results] == [True, False, False]
+        assert [e.id for e in page(journal).entries] == [id_of(1), id_of(2), id_of(3)]
+        journal.close()
+        check(path)
+
     def test_an_orderly_end_is_no_kill(self, path: Path) -> None:
         for _ in range(UNSETTLED_MAX + 3):
             started(path).close()
