@@ -34,7 +34,7 @@ ROOT: Final = Path(__file__).parents[1]
 OUT: Final = ROOT / "benchmarks" / "results"
 OUT_QUICK: Final = ROOT / "dist" / "bench-quick"
 ERROR_CHARS_MAX: Final = 600
-"""Of what a failing peer had to say, in a note."""
+"""Of what a failing peer had to say, in a note: how it begins, and how it ends."""
 
 
 class Noted(Exception):
@@ -114,7 +114,9 @@ class Conductor:
         self._say(f"    {who}{', '.join(values)}{at}")
 
     def _fail(self, peer: Peer, question: str, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
+        text = f"{type(error).__name__}: {error}"
+        if len(text) > ERROR_CHARS_MAX:
+            text = f"{text[: ERROR_CHARS_MAX // 3]} … {text[-ERROR_CHARS_MAX * 2 // 3 :]}"
         self._found.note("failed", peer.key, question, text)
         self._say(f"    FAILED: {text}")
 
