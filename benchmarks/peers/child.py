@@ -56,11 +56,14 @@ class ChildServer:
         env: Mapping[str, str] | None = None,
         end_by: signal.Signals = signal.SIGTERM,
     ) -> None:
-        """Start a command; `end_by` is the signal that its makers name for an orderly end."""
+        """Start a command; `end_by` is the signal that its makers name for an orderly end.
+
+        The thread that calls this must outlive the server.
+        """
         raise_file_limit()  # for a thousand clients and queues; children inherit it
         with self._log(name).open("ab") as log:
             process = subprocess.Popen(
-                [str(word) for word in command],
+                [*_ended_with_us(end_by), *(str(word) for word in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,6 +134,12 @@ def find(program: str, *folders: str | Path) -> str | None:
     """Where a program is: in one of the folders, on the PATH, or in Debian's places for servers."""
     places = [str(folder) for folder in folders] + [os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"]
     return shutil.which(program, path=os.pathsep.join(places))
+
+
+def _ended_with_us(end_by: signal.Signals) -> list[str]:
+    """What before a command makes the kernel end it with the thread that starts it, were that one killed (prctl(2))."""
+    setpriv = find("setpriv")
+    return [setpriv, "--pdeathsig", end_by.name.removeprefix("SIG"), "--"] if setpriv else []
 
 
 def output(*command: str | Path) -> str:

@@ -213,8 +213,12 @@ def _as_owner(program: str, *arguments: str | Path) -> list[str | Path]:
     command = [_program(program) or program, *arguments]
     if os.geteuid() != 0:
         return command
-    reach = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
-    return ["setpriv", f"--reuid={OWNER}", f"--regid={OWNER}", "--clear-groups", *reach, "--", *command]
+    options = [
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+        *("--pdeathsig", "INT"),  # once more: becoming somebody else has cleared it
+    ]
+    return ["setpriv", f"--reuid={OWNER}", f"--regid={OWNER}", "--clear-groups", *options, "--", *command]
 
 
 def _has_owner() -> bool:

@@ -6,6 +6,8 @@ A peer whose server or library isn't installed is skipped, as `make bench` skips
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.local_server import ROOT
 from benchmarks.peers import of_module
+from benchmarks.peers.child import find
 from benchmarks.peers.peer import Client, Message, NotOffered, Peer, Server
 from benchmarks.processes import words_of
 
@@ -204,3 +208,29 @@ def test_a_stopped_server_leaves_no_process(running: Running) -> None:
     # One whose parent is gone has no command line from its end on, until init has taken note of it.
     assert [name for name, pid in pids.items() if any(words_of(pid))] == []
     assert running.server.pids() == {}
+
+
+STARTER = """
+import sys
+from pathlib import Path
+from benchmarks.peers import by_key
+print(*by_key(sys.argv[1]).start(Path(sys.argv[2])).pids().values(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(find("setpriv") is None, reason="no setpriv: apt-get install util-linux")
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.key)
+def test_a_server_ends_with_whoever_started_it(peer: Peer, tmp_path: Path) -> None:
+    if (why := peer.missing()) is not None:
+        pytest.skip(why)
+    command = [sys.executable, "-c", STARTER, peer.key, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        pids = [int(word) for word in starter.stdout.readline().split()]
+        starter.kill()
+    assert pids
+    deadline, pause = time.monotonic() + 60, threading.Event()
+    while (left := [pid for pid in pids if any(words_of(pid))]) and time.monotonic() < deadline:
+        pause.wait(0.05)
+    assert left == []
