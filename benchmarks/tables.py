@@ -148,9 +148,8 @@ def _disk(durable: bool) -> str:
 
 
 def _notes(results: Results) -> str:
-    lines = [
-        f"- {results.name_of(note.peer)}{', ' + note.question if note.question else ''}: {note.kind}: "
-        + note.text.replace("\n", " ")
-        for note in results.notes
-    ]
+    lines = []
+    for note in results.notes:
+        where = ", ".join(filter(None, (results.name_of(note.peer), note.question)))
+        lines.append(f"- {where + ': ' if where else ''}{note.kind}: " + note.text.replace("\n", " "))
     return "## What is missing\n\n" + "\n".join(lines)
