@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
@@ -48,6 +48,24 @@ def test_whatever_comes_is_an_envelope_or_a_protocol_error(direction: str, frame
     for attempt in (frames, Mutator(str(seed), vectors()).frames(direction)):
         error = refusal(direction, attempt)
         assert error is None or 0 < len(error.text) <= 600
+
+
+@pytest.mark.parametrize("direction", READERS)
+@given(header=st.binary(max_size=200), seed=st.integers(0, 2**32))
+def test_both_ways_to_read_a_header_find_the_same_in_it(direction: str, header: bytes, seed: int) -> None:
+    """The quick way of `codec.Reader` may take only what the other takes, and for the same."""
+    reader = READERS[direction]
+    mutator = Mutator(str(seed), vectors())
+    for frame in (header, *(frames[1] for _ in range(20) if len(frames := mutator.frames(direction)) > 1)):
+        assert told(reader.read_header, frame) == told(reader._convert, frame)
+
+
+def told(read: Callable[[bytes], object], frame: bytes) -> object:
+    """What a reader makes of a header, or says of it."""
+    try:
+        return read(frame)
+    except RemoteProtocolError as error:
+        return error.code, error.text, error.request_id
 
 
 def test_one_seed_is_one_attack() -> None:
