@@ -62,6 +62,9 @@ comes any more. Clients repeat what it cuts off."""
 
 NO_SESSION = "this connection has not said hello, or was forgotten: connect anew"
 
+LOGS_IN = (envelopes.Register, envelopes.Login, envelopes.Resume)
+"""What a session that has an account has no use for. A tuple: `A | B` is made anew each time it is looked at."""
+
 
 class Config(Struct, frozen=True, kw_only=True):
     """What the core must know of its surroundings."""
@@ -212,7 +215,7 @@ class Broker:
             return "too_many_requests", f"{session.in_flight} requests wait in this session already"
         if session.stage is Stage.NEW and not isinstance(request, envelopes.Hello):
             return "no_session", NO_SESSION
-        if isinstance(request, envelopes.Register | envelopes.Login | envelopes.Resume):
+        if isinstance(request, LOGS_IN):
             if session.stage is Stage.READY:
                 return "already_logged_in", f"this session is {session.name}'s; another needs its own connection"
         elif session.stage is Stage.GREETED and not isinstance(request, envelopes.Hello):

@@ -18,6 +18,8 @@ class NameCache:
     def __init__(self, size_max: int = NAME_CACHE_MAX) -> None:
         self._size_max = size_max
         self._accounts: dict[str, int] = {}
+        self.accounts: Mapping[str, int] = self._accounts
+        """The whole of it, to look at: where names go by the hundred a call for each would be most of the time."""
 
     def get(self, name: str) -> int | None:
         """The account's number, or None if it is not known here."""

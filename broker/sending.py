@@ -59,8 +59,9 @@ class Sending:
         if request.n != stream.expected:
             _refuse_gap(session, request, stream, actions)
             return
-        job = Job(session, stream, request, body, _cost(request, body))
-        no = self._unfit(request, body) or self._no_room(job, now)
+        recipients = sum([len(item.to) for item in request.messages])
+        job = Job(session, stream, request, body, _cost(request, body, recipients))
+        no = _unfit(request, body, recipients) or self._no_room(job, now)
         if no is not None:
             refuse(session, request.id, no[0], no[1], actions)
             return
@@ -96,20 +97,6 @@ class Sending:
         return stream
 
     # --- admission ----------------------------------------------------------------------------------------
-
-    def _unfit(self, request: Send, body: bytes) -> tuple[str, str] | None:
-        """What forbids the envelope as a whole, whenever it comes."""
-        if len(body) > limits.BODY_BYTES_MAX:
-            return "too_large", f"the body has {len(body)} bytes, the limit is {limits.BODY_BYTES_MAX}"
-        total = recipients = 0
-        for item in request.messages:
-            total += item.size
-            recipients += len(item.to)
-        if total != len(body):
-            return "bad_request", f"the sizes add up to {total} bytes, the body has {len(body)}"
-        if recipients > limits.RECIPIENTS_PER_SEND_MAX:
-            return "too_large", f"{recipients} recipients in all, the limit is {limits.RECIPIENTS_PER_SEND_MAX}"
-        return None
 
     def _no_room(self, job: Job, now: float) -> tuple[str, str] | None:
         """What forbids the envelope now."""
@@ -156,15 +143,8 @@ class Sending:
 
     def _missing(self, items: list[Item]) -> set[str]:
         """Recipients that are well-formed and not known here."""
-        get = self._names.get
-        missing: set[str] = set()
-        for item in items:
-            for name in item.to:
-                if get(name) is None:
-                    folded = fold(name)
-                    if get(folded) is None and is_name(folded):
-                        missing.add(folded)
-        return missing
+        unknown = self._names.missing([name for item in items for name in item.to])
+        return {name for name in self._names.missing(map(fold, unknown)) if is_name(name)} if unknown else unknown
 
     def _known(self, items: list[Item]) -> dict[str, int]:
         """The account numbers of the recipients that are known here."""
@@ -202,36 +182,52 @@ class Sending:
         return store_link.StoreMessages(
             sender=job.session.account,
             sender_name=job.session.name,
-            messages=[self._message(item, found) for item in job.request.messages],
+            messages=self._messages(job.request.messages, found),
         )
 
+    def _messages(self, items: list[Item], found: dict[str, int]) -> list[store_link.Message]:
+        """The messages for the store. What nearly all are, sound and to one known account, is made here and without
+        another call: in a third of the time.
+        """
+        number_of = self._names.accounts.get
+        messages: list[store_link.Message] = []
+        for item in items:
+            to, size = item.to, item.size
+            number = number_of(to[0]) if len(to) == 1 else None
+            if number is None or not 0 < size <= limits.MESSAGE_BYTES_MAX:
+                messages.append(self._message(item, found))
+                continue
+            message = store_link.Message(
+                id=item.id,
+                to=to,
+                mailboxes=[number],
+                size=size,
+                content_type=item.content_type,
+                sent_at_us=item.sent_at_us,
+                reply_to=item.reply_to,
+            )
+            messages.append(message)
+        return messages
+
     def _message(self, item: Item, found: dict[str, int]) -> store_link.Message:
-        to = [fold(name) for name in item.to]
-        if len(to) > 1:
-            to = list(dict.fromkeys(to))
-        mailboxes: list[int] = []
-        strangers: list[str] = []
-        for name in to:
-            account = self._names.get(name) or found.get(name)
-            if account is not None:
-                mailboxes.append(account)
-            else:
-                strangers.append(name)
+        """Any message: its names are folded, stand once, and are known here, were just found, or don't exist."""
+        to = list(dict.fromkeys([fold(name) for name in item.to]))
+        known = self._names.accounts
+        mailboxes = [number for name in to if (number := known.get(name) or found.get(name))]
         refusal = _bad_size(item)
-        if strangers and not refusal[0]:
-            refusal = _bad_recipients(strangers)
-        if refusal[0]:
-            mailboxes = []
+        if refusal is None and len(mailboxes) < len(to):
+            refusal = _bad_recipients([name for name in to if name not in known and name not in found])
+        code, text = refusal or ("", "")
         return store_link.Message(
             id=item.id,
             to=to,
-            mailboxes=mailboxes,
+            mailboxes=[] if refusal else mailboxes,
             size=item.size,
             content_type=item.content_type,
             sent_at_us=item.sent_at_us,
             reply_to=item.reply_to,
-            refusal=refusal[0],
-            refusal_text=refusal[1],
+            refusal=code,
+            refusal_text=text,
         )
 
     # --- the outcome --------------------------------------------------------------------------------------
@@ -276,18 +272,29 @@ def _refuse_gap(session: Session, request: Send, stream: Stream, actions: list[A
     refuse(session, request.id, "gap", text, actions, retry_after_ms=0, expected=stream.expected)
 
 
-def _cost(request: Send, body: bytes) -> int:
+def _unfit(request: Send, body: bytes, recipients: int) -> tuple[str, str] | None:
+    """What forbids the envelope as a whole, whenever it comes."""
+    if len(body) > limits.BODY_BYTES_MAX:
+        return "too_large", f"the body has {len(body)} bytes, the limit is {limits.BODY_BYTES_MAX}"
+    total = sum([item.size for item in request.messages])
+    if total != len(body):
+        return "bad_request", f"the sizes add up to {total} bytes, the body has {len(body)}"
+    if recipients > limits.RECIPIENTS_PER_SEND_MAX:
+        return "too_large", f"{recipients} recipients in all, the limit is {limits.RECIPIENTS_PER_SEND_MAX}"
+    return None
+
+
+def _cost(request: Send, body: bytes, recipients: int) -> int:
     """The bytes of an envelope's contents and of its header: recipients may be more of it than contents are."""
-    recipients = sum([len(item.to) for item in request.messages])
     return len(body) + MESSAGE_COST * len(request.messages) + RECIPIENT_COST * recipients
 
 
-def _bad_size(item: Item) -> tuple[str, str]:
+def _bad_size(item: Item) -> tuple[str, str] | None:
     if item.size == 0:
         return "empty_body", "the message has no content"
     if item.size > limits.MESSAGE_BYTES_MAX:
         return "body_too_large", f"the message has {item.size} bytes, the limit is {limits.MESSAGE_BYTES_MAX}"
-    return "", ""
+    return None
 
 
 def _bad_recipients(names: list[str]) -> tuple[str, str]:
