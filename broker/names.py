@@ -27,7 +27,7 @@ class NameCache:
 
     def missing(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are not known here."""
-        return {name for name in names if name not in self._accounts}
+        return set(names).difference(self._accounts)
 
     def learn(self, accounts: Mapping[str, int]) -> None:
         """Remember names that exist."""

@@ -6,7 +6,7 @@ Both come in two ways: as a page that the store read, or from a commit, out of m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import KeysView, Sequence
 from itertools import accumulate
 
 from restante.wire import limits, store_link
@@ -27,22 +27,23 @@ class Fresh:
         command: store_link.StoreMessages,
         body: bytes,
         results: Sequence[Result],
-        wanted: Collection[int],
+        wanted: KeysView[int],
     ) -> None:
         """Add the messages of one envelope that were stored now; what was stored before was handed on before."""
         starts = accumulate((message.size for message in command.messages), initial=0)
         for message, result, start in zip(command.messages, results, starts, strict=False):
-            if not result.seq or result.again:
+            if wanted.isdisjoint(message.mailboxes) or not result.seq or result.again:
                 continue
-            readers = [mailbox for mailbox in message.mailboxes if mailbox in wanted]
-            if readers:
-                arrival = (_entry(command.sender_name, message, result), body[start : start + message.size])
-                for mailbox in readers:
+            arrival = (_entry(command.sender_name, message, result), body[start : start + message.size])
+            for mailbox in message.mailboxes:
+                if mailbox in wanted:
                     self.by_mailbox.setdefault(mailbox, []).append(arrival)
 
 
 def bounded(page: store_link.PageRead, body: bytes) -> tuple[store_link.PageRead, bytes]:
     """A page whose header fits a client's frame, whatever the store counts: recipients may be more than contents."""
+    if sum(map(_header_size, page.entries)) <= limits.PAGE_BYTES_MAX:
+        return page, body
     size = 0
     for index, entry in enumerate(page.entries):
         size += _header_size(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -36,6 +36,17 @@ def commands(world: World) -> list[store_link.StoreMessages]:
     for batch in world.store.waits(store_link.Batch):
         found += [command for command in batch.commands if isinstance(command, store_link.StoreMessages)]
     return found
+
+
+NAMES = st.sampled_from(["bob", "Bob", "eve", "nobody", "no name", "ß"])
+SIZES = st.sampled_from([0, 1, 256, limits.MESSAGE_BYTES_MAX, limits.MESSAGE_BYTES_MAX + 1])
+
+
+@given(items=st.lists(st.builds(Item, id=st.just(an_id(1)), to=st.lists(NAMES, min_size=1, max_size=3), size=SIZES)))
+def test_the_quick_way_makes_of_a_message_what_the_other_makes(items: list[Item]) -> None:
+    sending = World.ready().broker._sending
+    sending._names.learn({"bob": 1, "eve": 2})
+    assert sending._messages(items, {}) == [sending._message(item, {}) for item in items]
 
 
 class TestOneEnvelope:
