@@ -23,12 +23,6 @@ from restante.wire import auth_link, limits, store_link
 from restante.wire.envelopes import Item, Send, Sent
 from restante.wire.names import fold, is_name
 
-MESSAGE_COST = 256
-"""Bytes that a message takes besides content and recipients, in memory and in a batch: a content type alone has 127."""
-
-RECIPIENT_COST = 64
-"""Bytes of a recipient: a name and a number."""
-
 STRANGERS_NAMED_MAX = 10
 """Unknown recipients named in a refusal: enough for a typing mistake or two, and its text stays a sentence."""
 
@@ -59,9 +53,8 @@ class Sending:
         if request.n != stream.expected:
             _refuse_gap(session, request, stream, actions)
             return
-        recipients = sum([len(item.to) for item in request.messages])
-        job = Job(session, stream, request, body, _cost(request, body, recipients))
-        no = _unfit(request, body, recipients) or self._no_room(job, now)
+        job = Job(session, stream, request, body)
+        no = _unfit(job) or self._no_room(job, now)
         if no is not None:
             refuse(session, request.id, no[0], no[1], actions)
             return
@@ -118,7 +111,7 @@ class Sending:
         """
         while stream.held and not stream.asking:
             job = stream.held[0]
-            missing = self._missing(job.request.messages)
+            missing = self._missing(job.names)
             if missing:
                 self._look_up(job, missing, now, actions)
             else:
@@ -132,7 +125,7 @@ class Sending:
             self._refuse_from(job, "rate_limited", "too many recipients that do not exist", retry_ms, actions)
             return
         job.stream.asking = True
-        known = self._known(job.request.messages)
+        known = self._known(job.names)
         question = auth_link.ResolveNames(names=sorted(missing))
         self._pool.ask(question, partial(self._resolved, job, missing, known), now, actions)
 
@@ -141,15 +134,14 @@ class Sending:
         assert first is job, "the store is given a stream's envelopes in their order"
         self._link.submit(self._command(job, found), job.body, partial(self._settled, job), job.cost)
 
-    def _missing(self, items: list[Item]) -> set[str]:
+    def _missing(self, names: list[str]) -> set[str]:
         """Recipients that are well-formed and not known here."""
-        unknown = self._names.missing([name for item in items for name in item.to])
+        unknown = self._names.missing(names)
         return {name for name in self._names.missing(map(fold, unknown)) if is_name(name)} if unknown else unknown
 
-    def _known(self, items: list[Item]) -> dict[str, int]:
+    def _known(self, names: list[str]) -> dict[str, int]:
         """The account numbers of the recipients that are known here."""
-        folded = {fold(name) for item in items for name in item.to}
-        return {name: account for name in folded if (account := self._names.get(name)) is not None}
+        return {name: account for name in map(fold, names) if (account := self._names.get(name)) is not None}
 
     def _resolved(
         self,
@@ -272,21 +264,16 @@ def _refuse_gap(session: Session, request: Send, stream: Stream, actions: list[A
     refuse(session, request.id, "gap", text, actions, retry_after_ms=0, expected=stream.expected)
 
 
-def _unfit(request: Send, body: bytes, recipients: int) -> tuple[str, str] | None:
+def _unfit(job: Job) -> tuple[str, str] | None:
     """What forbids the envelope as a whole, whenever it comes."""
-    if len(body) > limits.BODY_BYTES_MAX:
-        return "too_large", f"the body has {len(body)} bytes, the limit is {limits.BODY_BYTES_MAX}"
-    total = sum([item.size for item in request.messages])
-    if total != len(body):
-        return "bad_request", f"the sizes add up to {total} bytes, the body has {len(body)}"
-    if recipients > limits.RECIPIENTS_PER_SEND_MAX:
-        return "too_large", f"{recipients} recipients in all, the limit is {limits.RECIPIENTS_PER_SEND_MAX}"
+    if len(job.body) > limits.BODY_BYTES_MAX:
+        return "too_large", f"the body has {len(job.body)} bytes, the limit is {limits.BODY_BYTES_MAX}"
+    total = sum([item.size for item in job.request.messages])
+    if total != len(job.body):
+        return "bad_request", f"the sizes add up to {total} bytes, the body has {len(job.body)}"
+    if len(job.names) > limits.RECIPIENTS_PER_SEND_MAX:
+        return "too_large", f"{len(job.names)} recipients in all, the limit is {limits.RECIPIENTS_PER_SEND_MAX}"
     return None
-
-
-def _cost(request: Send, body: bytes, recipients: int) -> int:
-    """The bytes of an envelope's contents and of its header: recipients may be more of it than contents are."""
-    return len(body) + MESSAGE_COST * len(request.messages) + RECIPIENT_COST * recipients
 
 
 def _bad_size(item: Item) -> tuple[str, str] | None:

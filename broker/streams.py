@@ -13,19 +13,29 @@ from collections import deque
 from broker.sessions import Session
 from restante.wire.envelopes import Send
 
+MESSAGE_COST = 256
+"""Bytes that a message takes besides content and recipients, in memory and in a batch: a content type alone has 127."""
+
+RECIPIENT_COST = 64
+"""Bytes of a recipient: a name and a number."""
+
 
 class Job:
     """One admitted `send`, until it is answered."""
 
-    __slots__ = ("body", "cost", "request", "session", "stream")
+    __slots__ = ("body", "cost", "names", "request", "session", "stream")
 
-    def __init__(self, session: Session, stream: Stream, request: Send, body: bytes, cost: int) -> None:
-        self.cost = cost
-        """About the bytes it holds until it is answered, and takes in a batch: its contents and its header."""
+    def __init__(self, session: Session, stream: Stream, request: Send, body: bytes) -> None:
         self.session = session
         self.stream = stream
         self.request = request
         self.body = body
+        self.names = [name for item in request.messages for name in item.to]
+        """Of the recipients of all its messages, as the client wrote them."""
+        self.cost = len(body) + MESSAGE_COST * len(request.messages) + RECIPIENT_COST * len(self.names)
+        """About the bytes it holds until it is answered, and takes in a batch: its contents and its header, of which
+        recipients may be more than contents are.
+        """
 
 
 class Stream:
