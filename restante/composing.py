@@ -15,25 +15,26 @@ from restante.messages import Outgoing
 from restante.wire import limits
 from restante.wire.envelopes import TEXT, Item
 from restante.wire.errors import BadName, BadRequest, BodyTooLarge, EmptyBody, TooLarge
-from restante.wire.ids import once_id, uuid7
+from restante.wire.ids import IdMaker, once_id
 
 BINARY: Final = "application/octet-stream"
 """The content type of bytes that are not text and were not said to be anything else."""
 
-DICE_BYTES: Final = 8_000
-"""Random bytes are fetched by the lot: a call of the system for each id costs more than the id."""
+KNOWN_NAMES_MAX: Final = 4_096
+"""Recipients that are remembered as well-formed, some hundred bytes each."""
 
 
 class Composer:
     """Makes messages and ids; holds the clock and the dice that takes."""
 
     def __init__(self) -> None:
-        self._dice = b""
-        self._dice_at = 0
+        self._ids = IdMaker(os.urandom)
+        self._known: dict[str, list[str]] = {}
+        """Names that were sent to alone, as the recipients they make: most are sent to again."""
 
     def new_id(self) -> bytes:
         """A message or operation id: a UUIDv7."""
-        return uuid7(time.time_ns() // 1_000, self._random())
+        return self._ids.make(time.time_ns() // 1_000)
 
     def compose(self, outgoing: Outgoing, account: int | None) -> tuple[Item, bytes]:
         """The message as it travels: its header and its content. `account` is the sender's number, for `once`.
@@ -42,9 +43,10 @@ class Composer:
         """
         now_us = time.time_ns() // 1_000
         body, content_type = _content(outgoing)
+        own_id = outgoing.id is not None or outgoing.once is not None
         item = Item(
-            id=self._id(outgoing, account, now_us),
-            to=_recipients(outgoing.to),
+            id=_own_id(outgoing, account) if own_id else self._ids.make(now_us),
+            to=self._recipients(outgoing.to),
             size=len(body),
             content_type=content_type,
             sent_at_us=now_us,
@@ -52,23 +54,29 @@ class Composer:
         )
         return item, body
 
-    def _id(self, outgoing: Outgoing, account: int | None, now_us: int) -> bytes:
-        if outgoing.once is None:
-            return uuid7(now_us, self._random()) if outgoing.id is None else _checked_id(outgoing.id, "id")
-        if outgoing.id is not None:
-            raise BadRequest("a message has an id or a once key, not both")
-        assert account is not None, "the shell waits for the account first"
-        try:
-            return once_id(account, outgoing.once)
-        except (ValueError, UnicodeError) as error:
-            raise BadRequest(str(error)) from error
+    def _recipients(self, to: str | Iterable[str]) -> list[str]:
+        if not isinstance(to, str):
+            return _checked_names(list(dict.fromkeys(to)))
+        names = self._known.get(to)
+        if names is None:
+            if len(self._known) >= KNOWN_NAMES_MAX:
+                self._known.clear()
+            names = self._known[to] = _checked_names([to])
+        return names
 
-    def _random(self) -> bytes:
-        """Ten random bytes."""
-        if self._dice_at >= len(self._dice):
-            self._dice, self._dice_at = os.urandom(DICE_BYTES), 0
-        self._dice_at += 10
-        return self._dice[self._dice_at - 10 : self._dice_at]
+
+def _own_id(outgoing: Outgoing, account: int | None) -> bytes:
+    """The id that a message was given, or that its `once` stands for."""
+    if outgoing.once is None:
+        assert outgoing.id is not None, "it was looked at"
+        return _checked_id(outgoing.id, "id")
+    if outgoing.id is not None:
+        raise BadRequest("a message has an id or a once key, not both")
+    assert account is not None, "the shell waits for the account first"
+    try:
+        return once_id(account, outgoing.once)
+    except (ValueError, UnicodeError) as error:
+        raise BadRequest(str(error)) from error
 
 
 def _content(outgoing: Outgoing) -> tuple[bytes, str]:
@@ -93,6 +101,8 @@ def _content(outgoing: Outgoing) -> tuple[bytes, str]:
 
 
 def _is_text(body: bytes) -> bool:
+    if body.isascii():
+        return True  # a tenth of the time
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -100,8 +110,7 @@ def _is_text(body: bytes) -> bool:
     return True
 
 
-def _recipients(to: str | Iterable[str]) -> list[str]:
-    names = [to] if isinstance(to, str) else list(dict.fromkeys(to))
+def _checked_names(names: list[str]) -> list[str]:
     if not names:
         raise BadRequest("the message has no recipient")
     if len(names) > limits.RECIPIENTS_PER_MESSAGE_MAX:

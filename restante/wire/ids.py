@@ -5,9 +5,19 @@ Pure: the caller brings the clock and the dice. UUIDv7 and UUIDv8 are those of R
 
 from __future__ import annotations
 
+import struct
 import uuid
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from restante.wire.limits import ONCE_BYTES_MAX
+
+IDS_PER_LOT: Final = 1_000
+"""Ids that random bytes are fetched for at a time: a call of the system for each costs more than the id."""
+
+_LOT: Final = struct.Struct(f">{IDS_PER_LOT}Q")
+_HALVES: Final = struct.Struct(">QQ")
+_WITH_VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 
 
 def uuid7(now_us: int, random: bytes) -> bytes:
@@ -24,6 +34,37 @@ def uuid7(now_us: int, random: bytes) -> bytes:
     value |= 0b10 << 62
     value |= int.from_bytes(random[:8], "big") & 0x3FFF_FFFF_FFFF_FFFF
     return value.to_bytes(16, "big")
+
+
+class IdMaker:
+    """Makes one UUIDv7 after the other as `uuid7` does, each greater than the last whatever the clock does.
+
+    In half of that function's time, which was the largest single cost of a message: its arithmetic is on half as many
+    bits, its dice are cut up by the lot. `dice` gives that many random bytes.
+    """
+
+    def __init__(self, dice: Callable[[int], bytes]) -> None:
+        self._dice = dice
+        self._randoms: Iterator[int] = iter(())
+        self._last = 0
+
+    def make(self, now_us: int) -> bytes:
+        """An id, 16 bytes. `now_us` is wall time in microseconds since the epoch."""
+        stamp = now_us * 512 // 125  # milliseconds, and 12 bits of their fraction
+        if stamp <= self._last:
+            stamp = self._last + 1
+        self._last = stamp
+        random = next(self._randoms, None)
+        if random is None:
+            random = next(self._throw())
+        return _HALVES.pack(stamp >> 12 << 16 | 0x7000 | stamp & 0xFFF, random)
+
+    def _throw(self) -> Iterator[int]:
+        """A lot of lower halves: 62 random bits, below the variant's two."""
+        lot = bytearray(self._dice(_LOT.size))
+        lot[::8] = lot[::8].translate(_WITH_VARIANT)
+        self._randoms = iter(_LOT.unpack(lot))
+        return self._randoms
 
 
 def once_id(account: int, key: str) -> bytes:

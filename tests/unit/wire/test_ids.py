@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.wire.ids import once_id, read_id, show_id, uuid7
+from restante.wire.ids import IDS_PER_LOT, IdMaker, once_id, read_id, show_id, uuid7
 from tests.protocol.vectors import Vector, load
 
 VECTORS = load("ids")
@@ -67,6 +69,27 @@ def test_ids_sort_as_made(now_us: int, later_us: int, one: bytes, other: bytes) 
     then_us = min(now_us + later_us, 2**48 * 1000 - 1)
     if then_us > now_us:
         assert uuid7(now_us, one) < uuid7(then_us, other)
+
+
+@given(TIMES_US.filter(bool), RANDOM)
+def test_a_maker_makes_what_uuid7_makes(now_us: int, random: bytes) -> None:
+    maker = IdMaker(lambda size: random + bytes(size - len(random)))
+    assert maker.make(now_us) == uuid7(now_us, random)
+
+
+@given(st.lists(st.integers(min_value=1, max_value=2**47 * 1000), min_size=2, max_size=50))
+def test_a_makers_ids_sort_as_made_whatever_the_clock_does(times_us: list[int]) -> None:
+    maker = IdMaker(os.urandom)
+    made = [maker.make(now_us) for now_us in times_us]
+    assert made == sorted(set(made))
+    assert {(each[6] >> 4, each[8] >> 6) for each in made} == {(7, 0b10)}
+
+
+def test_a_makers_dice_are_never_thrown_twice() -> None:
+    maker = IdMaker(os.urandom)
+    made = [maker.make(1) for _ in range(3 * IDS_PER_LOT)]
+    assert len({each[8:] for each in made}) == len(made)
+    assert all(one < other for one, other in itertools.pairwise(made)), "more than a millisecond holds"
 
 
 @given(ACCOUNTS, KEYS)
