@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
 from restante import calls
 from restante.calls import Call, Mark
-from restante.driver import Driver, Reading, Sending, Waiter, outcome_of
+from restante.driver import Driver, Reading, Sending, Waiter, refused
 from restante.messages import AsyncMessage, AsyncPageOf, Outcome, Outgoing, Receipt
 from restante.settings import read_settings
 from restante.shell import Shell
@@ -145,7 +146,10 @@ class AsyncClient(Shell):
         future: asyncio.Future[Receipt] = self._own_loop().create_future()
         self._submitted.add(future)
         future.add_done_callback(self._forget_stored)
-        sending.on_done(lambda: _settle(future, sending))
+        if sending.done:
+            _settle(future, sending)
+        else:
+            sending.notify = partial(_settle, future, sending)
         return future
 
     async def flush(self) -> None:
@@ -173,12 +177,11 @@ class AsyncClient(Shell):
                     await arrived.wait()
                     continue
                 await self._wait(waiting[0])
-                yield outcome_of(waiting.popleft())
+                yield waiting.popleft().outcome()
             taking.result()  # what its own input raised
         finally:
             taking.cancel()
-            for sending in waiting:  # the caller wants no more
-                self._driver.abandon(sending)
+            self._driver.withdraw(waiting)  # the caller wants no more
 
     async def _take(
         self,
@@ -200,7 +203,7 @@ class AsyncClient(Shell):
             try:
                 await self._call(calls.join(), deadline)
             except ChatError as error:
-                return Sending(outgoing=outgoing, index=index, done=True, error=error)
+                return refused(outgoing, index, error)
         return self._do(lambda: self._driver.submit(outgoing, index, deadline))
 
     async def _some_room(self) -> None:
@@ -324,15 +327,18 @@ class AsyncClient(Shell):
         await self._wait(waiter)
         return waiter.answered()
 
-    async def _wait(self, waiter: Waiter) -> None:
+    async def _wait(self, waiter: Waiter | Sending) -> None:
         if waiter.done:
             return
         future: asyncio.Future[None] = self._own_loop().create_future()
-        waiter.on_done(lambda: _wake(future))
+        waiter.notify = partial(_wake, future)
         try:
             await future
         except asyncio.CancelledError:
-            self._driver.abandon(waiter)
+            if isinstance(waiter, Sending):
+                self._driver.withdraw([waiter])
+            else:
+                self._driver.abandon(waiter)
             raise
 
     # --- the event loop -----------------------------------------------------------------------------------

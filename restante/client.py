@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from restante import calls
 from restante.attendance import attended
 from restante.calls import Call, Mark
-from restante.driver import Driver, Reading, Sending, Waiter, outcome_of
+from restante.driver import LOOK_EVERY, Driver, Reading, Sending, Waiter, refused
 from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
 from restante.settings import read_settings
 from restante.shell import Shell
@@ -39,12 +39,11 @@ T = TypeVar("T")
 
 __all__ = ["Client", "Pending"]
 
-LOOK_EVERY: Final = 32
-"""Messages submitted between two looks at what has come: a look costs about as much as two submissions."""
-
 
 class Pending:
     """A message on its way, as `Client.submit` gives it."""
+
+    __slots__ = ("_client", "_sending", "seen")
 
     def __init__(self, client: Client, sending: Sending) -> None:
         self._client = client
@@ -102,7 +101,6 @@ class Client(Shell):
         settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
         super().__init__(Driver(settings, client_name))
         self._submitted: deque[Pending] = deque()
-        self._submissions = 0
 
     # --- accounts -----------------------------------------------------------------------------------------
 
@@ -190,10 +188,11 @@ class Client(Shell):
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
         sending = self._submit(outgoing, 0, self._driver.deadline(timeout_s))
         pending = Pending(self, sending)
-        while self._submitted and self._submitted[0].needs_no_look:
-            self._submitted.popleft()
         self._submitted.append(pending)
-        self._keep_up(sending)
+        if self._driver.unlooked >= LOOK_EVERY or not self._driver.ready:
+            self._keep_up(sending)
+            while self._submitted and self._submitted[0].needs_no_look:
+                self._submitted.popleft()
         return pending
 
     def flush(self) -> None:
@@ -214,26 +213,27 @@ class Client(Shell):
         is sent at once, also if the next is long in coming.
         """
         waiting: deque[Sending] = deque()
+        driver = self._driver
         try:
-            for index, outgoing in enumerate(attended(messages, self._driver)):
-                sending = self._submit(outgoing, index, self._driver.deadline(timeout_s))
+            for index, outgoing in enumerate(attended(messages, driver)):
+                sending = self._submit(outgoing, index, driver.deadline(timeout_s))
                 waiting.append(sending)
-                self._keep_up(sending)
+                if driver.unlooked >= LOOK_EVERY or not driver.ready:
+                    self._keep_up(sending)
                 while waiting and waiting[0].done:
-                    yield outcome_of(waiting.popleft())
+                    yield waiting.popleft().outcome()
             while waiting:
                 self.wait_for(waiting[0])
-                yield outcome_of(waiting.popleft())
+                yield waiting.popleft().outcome()
         finally:
-            for sending in waiting:  # the caller wants no more
-                self._driver.abandon(sending)
+            driver.withdraw(waiting)  # the caller wants no more
 
     def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
         if outgoing.once is not None and self._driver.account is None:
             try:
                 self._call(calls.join(), deadline)
             except ChatError as error:
-                return Sending(outgoing=outgoing, index=index, done=True, error=error)
+                return refused(outgoing, index, error)
         return self._driver.submit(outgoing, index, deadline)
 
     def _keep_up(self, sending: Sending) -> None:
@@ -241,8 +241,7 @@ class Client(Shell):
         driver = self._driver
         while not driver.ready and not sending.done:
             driver.step()
-        self._submissions += 1
-        if self._submissions % LOOK_EVERY == 0 or driver.heavy:
+        if driver.unlooked >= LOOK_EVERY:
             driver.drain()
             while driver.full:
                 driver.step()
@@ -346,7 +345,7 @@ class Client(Shell):
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    def wait_for(self, waiter: Waiter, until: float | None = None) -> None:
+    def wait_for(self, waiter: Waiter | Sending, until: float | None = None) -> None:
         """Keep the connection going until an answer is there. Raises TimeoutError if it isn't, `until` then."""
         while not waiter.done:
             if until is not None and time.monotonic() >= until:

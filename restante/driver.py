@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, cast
 
 from msgspec import Struct
 
 from restante.composing import Composer
 from restante.events import (
+    QUEUED,
+    SETTLED,
     Abandoned,
     AckRequested,
     Action,
@@ -32,18 +34,20 @@ from restante.events import (
     Open,
     Requested,
     Resolve,
+    Return,
     Settle,
     Submission,
     Submitted,
     Ticked,
     Transmit,
     Unfollowed,
+    Withdrawn,
 )  # fmt: skip
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.session import Session, Stage
 from restante.settings import Settings
 from restante.transport import DRAIN_MAX, Link
-from restante.wire.envelopes import Entry, Request, Result, ToClient
+from restante.wire.envelopes import Entry, Item, Request, Result, ToClient
 from restante.wire.errors import ChatError, RefusedError, SettingsError
 
 UNSETTLED_MAX: Final = 8_192
@@ -59,11 +63,17 @@ GIVEN_MAX: Final = 256
 LARGE_BYTES: Final = 64 << 10
 """A message of this size is told at once: it is not the telling that costs."""
 
+LOOK_EVERY: Final = 64
+"""Messages submitted between two looks at what has come: a look costs about as much as four submissions."""
+
+NO_ITEM: Final = Item(id=b"", to=[], size=0)
+"""What a message has that was refused before it had an id."""
+
 
 class Waiter(Struct, eq=False):
     """Who waits for an answer. `notify`, if there is one, is called once it is there."""
 
-    ticket: int = 0
+    ticket: int
     done: bool = False
     answer: ToClient | None = None
     body: bytes = b""
@@ -76,12 +86,6 @@ class Waiter(Struct, eq=False):
         if self.notify is not None:
             self.notify()
 
-    def on_done(self, notify: Callable[[], None]) -> None:
-        """Have something called once it is at its end; at once, if it is."""
-        self.notify = notify
-        if self.done:
-            notify()
-
     def answered(self) -> tuple[ToClient, bytes]:
         """The answer and its body, of what is done. Raises its error."""
         if self.error is not None:
@@ -90,13 +94,20 @@ class Waiter(Struct, eq=False):
         return self.answer, self.body
 
 
-class Sending(Waiter, eq=False):
-    """Who waits for a message to be stored."""
+class Sending(Submission, eq=False, kw_only=True):
+    """A message on its way, and who waits for it to be stored."""
 
-    outgoing: Outgoing | None = None
-    index: int = 0
-    id: bytes = b""
+    outgoing: Outgoing
+    index: int
+    done: bool = False
     receipt: Receipt | None = None
+    error: ChatError | None = None
+    notify: Callable[[], None] | None = None
+
+    @property
+    def id(self) -> bytes:
+        """The id it is sent with; b"" if it was refused before it had one."""
+        return self.item.id
 
     def stored(self) -> Receipt:
         """The receipt, of what is done. Raises its error."""
@@ -111,12 +122,24 @@ class Sending(Waiter, eq=False):
         if result.code:
             self.error = RefusedError.of(result.code, result.text)
         else:
-            self.receipt = Receipt(self.id, result.seq, result.stored_at_us, result.again)
+            self.receipt = Receipt(self.item.id, result.seq, result.stored_at_us, result.again)
         if self.notify is not None:
             self.notify()
 
+    def fail(self, error: ChatError) -> None:
+        """It will not be stored, or nobody knows."""
+        self.done, self.error = True, error
+        if self.notify is not None:
+            self.notify()
 
-W = TypeVar("W", bound=Waiter)
+    def outcome(self) -> Outcome:
+        """What became of it, for `send_many`."""
+        return Outcome(self.index, self.outgoing, self.item.id, self.receipt, self.error)
+
+
+def refused(outgoing: Outgoing, index: int, error: ChatError) -> Sending:
+    """A message that never got as far as the session."""
+    return Sending(NO_ITEM, b"", 0.0, SETTLED, outgoing=outgoing, index=index, done=True, error=error)
 
 
 class Reading:
@@ -179,8 +202,14 @@ class Driver:
         self._last_ticket = 0
         self._given: list[Submission] = []
         """Messages that the session hasn't been told of: there is no room for them on the way."""
+        self._given_max = 1
+        """How many there may be: while the window is full, telling by the lot halves what a message costs."""
+        self.unlooked = 0
+        """Messages submitted since the last look at what has come, large ones counted as LOOK_EVERY."""
         self._fed: deque[Event] = deque()
         self._feeding = False
+        self.ready = False
+        """Whether what is submitted is transmitted as soon as the window has room."""
         self._was_ready = False
         self.noticed: Callable[[bool], None] | None = None
         """Told when what is asked can be transmitted, and when it can't any more."""
@@ -190,11 +219,6 @@ class Driver:
     def account(self) -> int | None:
         """The account's number, once it is known."""
         return None if self.session.identity is None else self.session.identity.account
-
-    @property
-    def ready(self) -> bool:
-        """Whether what is submitted is transmitted as soon as the window has room."""
-        return self.session.stage is Stage.READY
 
     @property
     def room(self) -> int:
@@ -219,32 +243,30 @@ class Driver:
 
     def ask(self, header: Request, deadline: float) -> Waiter:
         """Make a request."""
-        waiter = self._waiter(Waiter())
+        waiter = self._waiter()
         self.feed(Requested(waiter.ticket, header, deadline))
         return waiter
 
     def ask_ack(self, seqs: list[int], ids: list[bytes], read: bool, deadline: float) -> Waiter:
         """Ask for messages to be marked."""
-        waiter = self._waiter(Waiter())
+        waiter = self._waiter()
         self.feed(AckRequested(waiter.ticket, seqs, ids, read, deadline))
         return waiter
 
     def submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
-        """Give a message to be sent. What is wrong with it is told like any refusal: by the waiter.
+        """Give a message to be sent. What is wrong with it is told like any refusal: by what this gives.
 
         A message with `once` is only taken when the account is known (`session.identity`).
         """
-        sending = Sending(outgoing=outgoing, index=index)
         try:
-            item, body = self._composer.compose(outgoing, self.account)
+            item, body = self._composer.compose(outgoing, self.account if outgoing.once is not None else None)
         except ChatError as error:
-            sending.resolve(None, b"", error)
-            return sending
-        sending.id = item.id
-        self._waiter(sending)
-        self._given.append(Submission(sending.ticket, item, body, deadline))
-        # While nothing of it could go anyway, they are told by the lot: it halves what a message costs.
-        if not self.session.stream.crowded or len(body) > LARGE_BYTES or len(self._given) >= GIVEN_MAX:
+            return refused(outgoing, index, error)
+        sending = Sending(item, body, deadline, QUEUED, outgoing=outgoing, index=index)
+        self._given.append(sending)
+        self.unlooked += 1
+        if len(self._given) >= self._given_max or item.size > LARGE_BYTES:
+            self.unlooked += LOOK_EVERY if item.size > LARGE_BYTES else 0
             self._tell_given()
         return sending
 
@@ -264,6 +286,16 @@ class Driver:
         """Nobody waits any more."""
         if self._waiters.pop(waiter.ticket, None) is not None:
             self.feed(Abandoned(waiter.ticket))
+
+    def withdraw(self, sendings: Iterable[Sending]) -> None:
+        """Nobody waits for these any more."""
+        left = list[Submission]()
+        for sending in sendings:
+            if not sending.done:
+                sending.notify = None
+                left.append(sending)
+        if left:
+            self.feed(Withdrawn(left))
 
     def new_id(self) -> bytes:
         """An operation id."""
@@ -288,9 +320,11 @@ class Driver:
                     self._perform(action)
         finally:
             self._feeding = False
+        self._given_max = GIVEN_MAX if self.session.stream.crowded else 1
+        self.ready = self.session.stage is Stage.READY
         if self.noticed is not None and self.ready != self._was_ready:
             self._was_ready = self.ready
-            self.noticed(self._was_ready)
+            self.noticed(self.ready)
 
     def _tell_given(self) -> None:
         given, self._given = self._given, []
@@ -298,6 +332,7 @@ class Driver:
 
     def drain(self) -> int:
         """Take in what has come, and what time has brought; gives how many things came of it."""
+        self.unlooked = 0
         told = len(self._given)
         if told:
             self._tell_given()
@@ -335,7 +370,10 @@ class Driver:
         if isinstance(action, Transmit):
             self._mishap(self.link.send(action.header, action.body))
         elif isinstance(action, Settle):
-            self._settle(action)
+            for sending, result in zip(_sendings(action.messages), action.results, strict=True):
+                sending.settle(result)
+        elif isinstance(action, Return):
+            _sendings([action.message])[0].fail(action.error)
         elif isinstance(action, Resolve):
             self._resolve(action.ticket, action.answer, action.body, None)
         elif isinstance(action, Fail):
@@ -351,12 +389,6 @@ class Driver:
         """The socket would not: the session hears of it after what it is doing now."""
         if lost is not None:
             self._fed.append(lost)
-
-    def _settle(self, action: Settle) -> None:
-        for ticket, result in zip(action.tickets, action.results, strict=True):
-            sending = self._waiters.pop(ticket, None)
-            if isinstance(sending, Sending):
-                sending.settle(result)
 
     def _resolve(self, ticket: int, answer: ToClient | None, body: bytes, error: ChatError | None) -> None:
         waiter = self._waiters.pop(ticket, None)
@@ -376,14 +408,12 @@ class Driver:
         if reading.notify is not None:
             reading.notify()
 
-    def _waiter(self, waiter: W) -> W:
+    def _waiter(self) -> Waiter:
         self._last_ticket += 1
-        waiter.ticket = self._last_ticket
-        self._waiters[waiter.ticket] = waiter
+        waiter = self._waiters[self._last_ticket] = Waiter(self._last_ticket)
         return waiter
 
 
-def outcome_of(sending: Sending) -> Outcome:
-    """What became of a message, for `send_many`."""
-    assert sending.outgoing is not None, "it was made of one"
-    return Outcome(sending.index, sending.outgoing, sending.id, sending.receipt, sending.error)
+def _sendings(messages: list[Submission]) -> list[Sending]:
+    """The session gives back what it was given."""
+    return cast("list[Sending]", messages)

@@ -1,8 +1,9 @@
 """The language of the session: what happens to it (past participles), what it wants done (imperatives).
 
-A *ticket* is a number that the shell chose for something it wants an answer to; exactly one `Resolve`, `Settle` or
-`Fail` brings it back, unless it was `Abandoned`. A *connection* is the number of one socket, from its `Open` to the
-next. Deadlines and `now` are seconds of a monotonic clock. A deadline of `math.inf` never comes.
+A *ticket* is a number that the shell chose for something it wants an answer to; exactly one `Resolve` or `Fail`
+brings it back, unless it was `Abandoned`. A message to send is its own ticket: exactly one `Settle` or `Return` brings
+it back, unless it was `Withdrawn`. A *connection* is the number of one socket, from its `Open` to the next. Deadlines
+and `now` are seconds of a monotonic clock. A deadline of `math.inf` never comes.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ SETTLED: Final = 2
 
 
 class Submission(Struct, eq=False):
-    """One message to send, with all that a repetition must repeat: its id above all."""
+    """One message to send, with all that a repetition must repeat: its id above all.
 
-    ticket: int
+    A shell gives one of a kind of its own, with room for what it has to remember: one object a message, and nobody
+    looks it up.
+    """
+
     item: Item
     body: bytes
     deadline: float
@@ -91,9 +95,15 @@ class Unfollowed(Struct, frozen=True):
 
 
 class Abandoned(Struct, frozen=True):
-    """Nobody waits for this ticket any more. A message that was not transmitted yet will not be."""
+    """Nobody waits for this ticket any more."""
 
     ticket: int
+
+
+class Withdrawn(Struct, frozen=True):
+    """Nobody waits for these messages any more. What was not transmitted yet will not be."""
+
+    messages: list[Submission]
 
 
 class Received(Struct, frozen=True):
@@ -122,8 +132,8 @@ class Closed(Struct, frozen=True):
 
 
 Event = (
-    Submitted | Requested | AckRequested | Followed | Consumed | Unfollowed | Abandoned | Received | Lost | Ticked
-    | Closed
+    Submitted | Requested | AckRequested | Followed | Consumed | Unfollowed | Abandoned | Withdrawn | Received | Lost
+    | Ticked | Closed
 )  # fmt: skip
 
 
@@ -158,12 +168,19 @@ class Resolve(Struct, frozen=True):
 class Settle(Struct, frozen=True):
     """Messages were accepted, or refused for good each by its `code`. The two lists go in parallel."""
 
-    tickets: list[int]
+    messages: list[Submission]
     results: list[Result]
 
 
+class Return(Struct, frozen=True):
+    """A message failed, and goes back to its sender."""
+
+    message: Submission
+    error: ChatError
+
+
 class Fail(Struct, frozen=True):
-    """A request, or a message, failed."""
+    """A request failed."""
 
     ticket: int
     error: ChatError
@@ -192,4 +209,4 @@ class EndFollow(Struct, frozen=True):
     error: ChatError
 
 
-Action = Open | Transmit | Drop | Resolve | Settle | Fail | Hand | Mark | EndFollow
+Action = Open | Transmit | Drop | Resolve | Settle | Return | Fail | Hand | Mark | EndFollow

@@ -13,18 +13,20 @@ order.
 
 Invariants: `flight` is in the order of submission, and its envelopes that are out are in the order of their numbers;
 nothing in `queue` was ever transmitted; nothing new is transmitted while rewinding.
+
+Deadlines are kept by the lot: each envelope knows its soonest, the queue a time that none of its own comes before. So
+`expiry` may be early, when what it stood for is settled, and never late; whoever then looks finds the true one. A heap
+of all messages was exact, and a tenth of what a message cost.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from restante.events import IN_FLIGHT, QUEUED, SETTLED, Action, Fail, Settle, Submission, Transmit
+from restante.events import IN_FLIGHT, SETTLED, Action, Return, Settle, Submission, Transmit
 from restante.wire.envelopes import Error, Item, Limits, Send, Sent
 from restante.wire.errors import CODES, BodyTooLarge, ChatError, OutcomeUnknown, RefusedError, TooLarge
 from restante.wire.ids import show_id
@@ -58,11 +60,13 @@ DOUBTFUL_CODES: Final = frozenset({"unavailable", "internal"})
 class Envelope:
     """Messages that travel together."""
 
-    __slots__ = ("bytes", "doubtful", "messages", "n", "refusal", "request_id", "sent_at")
+    __slots__ = ("bytes", "doubtful", "expiry", "messages", "n", "refusal", "request_id", "sent_at")
 
     def __init__(self, messages: list[Submission], size: int) -> None:
         self.messages = messages
         self.bytes = size
+        self.expiry = _soonest(messages)
+        """No message that is unsettled has its deadline before this."""
         self.n = 0
         self.request_id = 0
         """Of its transmission that is not answered yet; 0: none is."""
@@ -81,21 +85,17 @@ class Stream:
         self._new_request_id = new_request_id
         self._queue: deque[Submission] = deque()
         self._flight: list[Envelope] = []
-        self._by_ticket: dict[int, Submission] = {}
-        self._timers: list[tuple[float, int, Submission]] = []
-        self._timer_count = itertools.count()
+        self._queue_expiry = math.inf
+        """No message of the queue that is unsettled has its deadline before this."""
         self._next_n = 1
         self._rewinding = False
         self._go_back: int | None = None
         """While rewinding: the number to go on from, if it is not that of the first in flight."""
         self._hold_until = 0.0
-        self.unsettled_bytes = 0
-        """Contents of all messages that are not settled."""
-
-    @property
-    def unsettled(self) -> int:
+        self.unsettled = 0
         """Messages that are not settled."""
-        return len(self._by_ticket)
+        self.unsettled_bytes = 0
+        """Their contents."""
 
     @property
     def queued(self) -> int:
@@ -110,15 +110,20 @@ class Stream:
     @property
     def active(self) -> bool:
         """Whether there is anything to do on a connection."""
-        return bool(self._by_ticket)
+        return self.unsettled > 0
 
     def submit(self, messages: list[Submission]) -> None:
         """Take messages, in order."""
         self._queue.extend(messages)
+        self._queue_expiry = min(self._queue_expiry, _soonest(messages))
+        self.unsettled += len(messages)
+        self.unsettled_bytes += sum([len(message.body) for message in messages])
+
+    def refuse(self, messages: list[Submission], error: ChatError, actions: list[Action]) -> None:
+        """Return messages that are not even taken."""
         for message in messages:
-            self._by_ticket[message.ticket] = message
-            self.unsettled_bytes += len(message.body)
-            heapq.heappush(self._timers, (message.deadline, next(self._timer_count), message))
+            message.state = SETTLED
+            actions.append(Return(message, error))
 
     # --- transmitting -------------------------------------------------------------------------------------
 
@@ -133,10 +138,8 @@ class Stream:
             self._form(limits, now, actions)
 
     def expiry(self) -> float:
-        """When the next message is past its deadline; inf if none waits."""
-        while self._timers and self._timers[0][2].state == SETTLED:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else math.inf
+        """Until when no message is past its deadline; inf if none waits."""
+        return min([self._queue_expiry, *[envelope.expiry for envelope in self._flight]])
 
     def next_transmission(self) -> float:
         """When a wait that the broker asked for is over; inf if there is none. Of meaning only on a connection."""
@@ -161,7 +164,7 @@ class Stream:
         elif self._flight:
             self._next_n = self._flight[0].n
         for envelope in self._flight:
-            envelope.messages = [message for message in envelope.messages if message.state != SETTLED]
+            envelope.messages = _unsettled(envelope.messages)
             envelope.bytes = sum(len(message.body) for message in envelope.messages)
         self._flight = [envelope for envelope in self._flight if envelope.messages]
         self._rewinding, self._go_back = False, None
@@ -170,24 +173,26 @@ class Stream:
     def _form(self, limits: Limits, now: float, actions: list[Action]) -> None:
         """Make an envelope of what waits, as much as the limits let in, and send it."""
         bytes_max, header_max = min(ENVELOPE_BYTES, limits.body_bytes), limits.header_bytes - SEND_HEADER_BYTES
+        messages_max, recipients_max = limits.messages_per_send, limits.recipients_per_send
         queue, messages = self._queue, list[Submission]()
         size = recipients = header = 0
-        while queue and len(messages) < limits.messages_per_send:
-            message = queue[0]
+        while queue and len(messages) < messages_max:
+            message = queue.popleft()
             item = message.item
             if message.state == SETTLED or self._unfit(message, item, limits, actions):
-                queue.popleft()
                 continue
             readers = len(item.to)
             size += item.size
             recipients += readers
             header += ENTRY_HEADER_BYTES + len(item.content_type) + RECIPIENT_HEADER_BYTES * readers
-            if messages and (size > bytes_max or recipients > limits.recipients_per_send or header > header_max):
+            if messages and (size > bytes_max or recipients > recipients_max or header > header_max):
                 size -= item.size
+                queue.appendleft(message)
                 break
-            queue.popleft()
             message.state = IN_FLIGHT
             messages.append(message)
+        if not queue:
+            self._queue_expiry = math.inf
         if messages:
             envelope = Envelope(messages, size)
             self._flight.append(envelope)
@@ -229,14 +234,17 @@ class Stream:
             envelope.doubtful = True
             return False
         self._flight.remove(envelope)
-        tickets, results = [], []
-        for message, result in zip(envelope.messages, answer.results, strict=True):
-            if message.state != SETTLED:
-                self._settled(message)
-                tickets.append(message.ticket)
-                results.append(result)
-        if tickets:
-            actions.append(Settle(tickets, results))
+        messages, results, size = _unsettled(envelope.messages), answer.results, envelope.bytes
+        if len(messages) < len(results):  # some were given up meanwhile
+            pairs = zip(envelope.messages, results, strict=True)
+            results = [result for message, result in pairs if message.state != SETTLED]
+            size = sum([len(message.body) for message in messages])
+        for message in messages:
+            message.state = SETTLED
+        self.unsettled -= len(messages)
+        self.unsettled_bytes -= size
+        if messages:
+            actions.append(Settle(messages, results))
         return True
 
     def refused(self, error: Error, wait_s: float, now: float, actions: list[Action]) -> None:
@@ -296,16 +304,15 @@ class Stream:
 
     def expire(self, now: float, untold: Callable[[], ChatError], actions: list[Action]) -> None:
         """End what is past its deadline. `untold` makes the error for what was never transmitted."""
-        transmitted = False
-        while self._timers and (self._timers[0][2].state == SETTLED or self._timers[0][0] <= now):
-            message = heapq.heappop(self._timers)[2]
-            if message.state == QUEUED:
-                self._fail(message, untold(), actions)
-            transmitted = transmitted or message.state == IN_FLIGHT
-        if transmitted:
-            for envelope in self._flight:
+        if self._queue_expiry <= now:
+            for message in self._queue:
+                if message.deadline <= now:
+                    self._fail(message, untold(), actions)
+            self._queue = deque(_unsettled(self._queue))
+            self._queue_expiry = _soonest(self._queue)
+        for envelope in self._flight:
+            if envelope.expiry <= now:
                 self._give_up(envelope, now, actions)
-        self._clear_queue()
 
     def fail_all(self, error: ChatError, actions: list[Action]) -> None:
         """End all that is unsettled: with the error, or in doubt where something was transmitted."""
@@ -313,25 +320,23 @@ class Stream:
             for message in envelope.messages:
                 in_doubt = envelope.doubtful or envelope.request_id
                 self._fail(message, _in_doubt(message, str(error)) if in_doubt else error, actions)
-        for message in list(self._by_ticket.values()):
+        for message in self._queue:
             self._fail(message, error, actions)
         self._clear_queue()
         self._flight = [envelope for envelope in self._flight if envelope.request_id]
 
-    def abandon(self, ticket: int) -> bool:
-        """Forget a message's asker; whether there was such a message."""
-        message = self._by_ticket.get(ticket)
-        if message is None:
-            return False
-        self._settled(message)
+    def withdraw(self, messages: list[Submission]) -> None:
+        """Forget who asked for these."""
+        for message in _unsettled(messages):
+            self._settled(message)
         self._clear_queue()
-        return True
 
     def _give_up(self, envelope: Envelope, time: float, actions: list[Action]) -> None:
         """End what an envelope holds that is past its deadline at a time: now, or when it could go again."""
         for message in envelope.messages:
-            if message.deadline <= time and message.state != SETTLED:
+            if message.deadline <= time:
                 self._fail(message, self._expired(message, envelope), actions)
+        envelope.expiry = _soonest(_unsettled(envelope.messages))
 
     def _expired(self, message: Submission, envelope: Envelope) -> ChatError:
         """Why a message that was transmitted is at its end."""
@@ -343,17 +348,28 @@ class Stream:
     def _fail(self, message: Submission, error: ChatError, actions: list[Action]) -> None:
         if message.state != SETTLED:
             self._settled(message)
-            actions.append(Fail(message.ticket, error))
+            actions.append(Return(message, error))
 
     def _settled(self, message: Submission) -> None:
         message.state = SETTLED
+        self.unsettled -= 1
         self.unsettled_bytes -= len(message.body)
-        message.body = b""  # it goes nowhere any more, and a timer may keep the rest for a while
-        del self._by_ticket[message.ticket]
+        message.body = b""  # it goes nowhere any more, and its envelope may keep the rest for a while
 
     def _clear_queue(self) -> None:
         while self._queue and self._queue[0].state == SETTLED:
             self._queue.popleft()
+        if not self._queue:
+            self._queue_expiry = math.inf
+
+
+def _unsettled(messages: Iterable[Submission]) -> list[Submission]:
+    return [message for message in messages if message.state != SETTLED]
+
+
+def _soonest(messages: Iterable[Submission]) -> float:
+    """The first of their deadlines; inf if there is none."""
+    return min([message.deadline for message in messages], default=math.inf)
 
 
 def _in_doubt(message: Submission, why: str) -> OutcomeUnknown:

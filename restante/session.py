@@ -135,7 +135,17 @@ class Session:
             self._submitted(event, actions)
         elif isinstance(event, events.Received):
             self._received(event, now, actions)
-        elif isinstance(event, events.Requested):
+        elif isinstance(event, events.Lost):
+            if event.connection == self.connection and self._connected:
+                self._lose(event.reason, now, actions, handshake=event.handshake)
+        elif isinstance(event, events.Closed):
+            self._close(now, actions)
+        else:
+            self._want(event, now, actions)
+
+    def _want(self, event: Event, now: float, actions: list[Action]) -> None:
+        """Something is wanted, or no longer."""
+        if isinstance(event, events.Requested):
             self._requested(event, now, actions)
         elif isinstance(event, events.AckRequested):
             self._ack_requested(event, actions)
@@ -145,20 +155,17 @@ class Session:
             self._follows.consumed(event, actions)
         elif isinstance(event, events.Unfollowed):
             self._follows.remove(event.follow)
+        elif isinstance(event, events.Withdrawn):
+            self.stream.withdraw(event.messages)
         elif isinstance(event, events.Abandoned):
             self._abandoned(event)
-        elif isinstance(event, events.Lost):
-            if event.connection == self.connection and self._connected:
-                self._lose(event.reason, now, actions, handshake=event.handshake)
-        elif isinstance(event, events.Closed):
-            self._close(now, actions)
 
     def _submitted(self, event: events.Submitted, actions: list[Action]) -> None:
         error = self._membership.lacking()
         if error is None:
             self.stream.submit(event.messages)
         else:
-            actions.extend(Fail(message.ticket, error) for message in event.messages)
+            self.stream.refuse(event.messages, error, actions)
 
     def _requested(self, event: events.Requested, now: float, actions: list[Action]) -> None:
         header = event.header
@@ -202,7 +209,7 @@ class Session:
             actions.append(EndFollow(event.follow, error))
 
     def _abandoned(self, event: events.Abandoned) -> None:
-        if not self.stream.abandon(event.ticket) and not self._asks.abandon(event.ticket):
+        if not self._asks.abandon(event.ticket):
             self._acking.abandon(event.ticket)
 
     def _make_way(self, actions: list[Action]) -> bool:

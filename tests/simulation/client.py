@@ -47,6 +47,12 @@ class Outcome(Struct):
     sending: Sending | None = None
 
 
+class Given(events.Submission, eq=False, kw_only=True):
+    """A message to send, and whose outcome it is."""
+
+    ticket: int
+
+
 class Feed(Struct):
     """What a subscription has handed over and its program has not taken yet."""
 
@@ -167,7 +173,7 @@ class ClientProcess(Process[events.Event, events.Action]):
 
     def send(self, messages: list[Sending], timeout_s: float = math.inf) -> list[Outcome]:
         """Give messages to be sent, in this order."""
-        outcomes, submissions = [], []
+        outcomes, submissions = [], list[events.Submission]()
         for sending in messages:
             sending.order, sending.at, sending.run = len(self.history.sendings), self.world.now, self.life
             sending.device = self.name
@@ -177,7 +183,7 @@ class ClientProcess(Process[events.Event, events.Action]):
             outcomes.append(outcome)
             item = Item(id=sending.id, to=list(sending.to), size=len(sending.content), reply_to=sending.reply_to)
             deadline = self.world.now + timeout_s
-            submissions.append(events.Submission(self._tickets, item, sending.content, deadline))
+            submissions.append(Given(item, sending.content, deadline, ticket=self._tickets))
         self.receive(events.Submitted(submissions))
         return outcomes
 
@@ -266,11 +272,10 @@ class ClientProcess(Process[events.Event, events.Action]):
             case events.Resolve(ticket, answer, body):
                 outcome = self._end(ticket)
                 outcome.answer, outcome.body = answer, body
-            case events.Settle(tickets, results):
-                for ticket, result in zip(tickets, results, strict=True):
-                    self._settle(self._end(ticket), result)
             case events.Fail(ticket, error):
                 self._fail(self._end(ticket), error)
+            case events.Settle() | events.Return():
+                self._tell(action)
             case events.Hand():
                 self._hand(action)
             case events.EndFollow(follow, error):
@@ -278,6 +283,14 @@ class ClientProcess(Process[events.Event, events.Action]):
                 if feed is not None:
                     feed.ended = error
         return ()
+
+    def _tell(self, action: events.Settle | events.Return) -> None:
+        match action:
+            case events.Settle(messages, results):
+                for message, result in zip(messages, results, strict=True):
+                    self._settle(self._end(_ticket_of(message)), result)
+            case events.Return(message, error):
+                self._fail(self._end(_ticket_of(message)), error)
 
     def _end(self, ticket: int) -> Outcome:
         outcome = self._outcomes.pop(ticket)
@@ -364,3 +377,8 @@ class ClientProcess(Process[events.Event, events.Action]):
     def _lost(self, life: int, number: int) -> None:
         if self.life == life:
             self.receive(events.Lost(number, "the connection broke"))
+
+
+def _ticket_of(message: events.Submission) -> int:
+    assert isinstance(message, Given), "the session gives back what it was given"
+    return message.ticket

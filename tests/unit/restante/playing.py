@@ -59,8 +59,10 @@ class Play:
         elif isinstance(action, events.Fail):
             self._tell(action.ticket, action.error)
         elif isinstance(action, events.Settle):
-            for ticket, result in zip(action.tickets, action.results, strict=True):
-                self._tell(ticket, result)
+            for each, result in zip(action.messages, action.results, strict=True):
+                self._tell(ticket_of(each.item), result)
+        elif isinstance(action, events.Return):
+            self._tell(ticket_of(action.message.item), action.error)
         elif isinstance(action, events.Hand):
             self.handed.extend((entry.seq, body) for entry, body in zip(action.entries, action.contents, strict=True))
         elif isinstance(action, events.Mark):
@@ -90,7 +92,7 @@ class Play:
         self.feed(events.Requested(ticket, header, self.now + timeout_s))
 
     def submit(self, tickets: Iterable[int], *, size: int = 10, timeout_s: float = 30.0) -> None:
-        """Give messages, in one event; the ticket is in the id and in the body."""
+        """Give messages, in one event; what is told by a ticket here is in the id and in the body."""
         self.feed(events.Submitted([message(ticket, size, self.now + timeout_s) for ticket in tickets]))
 
     def submit_each(self, tickets: Iterable[int], *, timeout_s: float = 30.0) -> None:
@@ -156,7 +158,7 @@ class Play:
 
 def message(ticket: int, size: int = 10, deadline: float = math.inf) -> Submission:
     body = str(ticket).encode().ljust(size, b".")
-    return Submission(ticket, Item(id=ticket.to_bytes(16, "big"), to=["bob"], size=len(body)), body, deadline)
+    return Submission(Item(id=ticket.to_bytes(16, "big"), to=["bob"], size=len(body)), body, deadline)
 
 
 def ticket_of(item: Item) -> int:
@@ -167,9 +169,10 @@ def tickets_of(send: Send) -> list[int]:
     return [ticket_of(item) for item in send.messages]
 
 
-def ready() -> Play:
-    """A session that is logged in, with nothing under way."""
+def ready(bounds: envelopes.Limits | None = None) -> Play:
+    """A session that is logged in, with nothing under way; `bounds` is what the server takes."""
     play = Play()
+    play.limits = bounds or play.limits
     play.feed(events.Requested(1, envelopes.Resume(id=1, token=TOKEN), math.inf))
     play.let_in()
     play.sent.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante import events
+from restante.events import SETTLED, Submission
 from restante.sending import ENVELOPE_BYTES, WINDOW_BYTES, WINDOW_ENVELOPES
 from restante.wire import codec, envelopes, errors, limits
 from restante.wire.envelopes import Error, Result, Send, Sent
@@ -73,7 +75,7 @@ class TestBatching:
             sent_at_us=2**62,
             reply_to=b"r" * 16,
         )
-        submissions = [events.Submission(n, item, b"x", play.now + 9) for n in range(1, 8_001)]
+        submissions = [events.Submission(item, b"x", play.now + 9) for _ in range(8_000)]
         play.feed(events.Submitted(submissions))
         for send in play.take_sends():
             codec.request_frames(send, b"x")
@@ -291,8 +293,9 @@ class TestTime:
 
     def test_an_abandoned_message_that_never_went_does_not_go(self) -> None:
         play = Play()
-        play.submit([1, 2])
-        play.feed(events.Abandoned(1))
+        first, second = message(1), message(2)
+        play.feed(events.Submitted([first, second]))
+        play.feed(events.Withdrawn([first]))
         play.let_in()
         assert [tickets_of(send) for send in play.take_sends()] == [[2]]
         assert 1 not in play.told
@@ -316,8 +319,47 @@ class TestMemory:
             for send in play.take_sends():
                 play.accept(send)
         assert stream.unsettled == stream.unsettled_bytes == stream.queued == 0
-        play.session.next_deadline()
-        assert len(stream._timers) == 0
+        assert stream.expiry() == math.inf
+
+
+@given(seed=st.integers(0, 2**32))
+def test_no_deadline_is_overlooked_and_nothing_is_counted_wrong(seed: int) -> None:
+    """What the stream keeps by the lot is what a look at every message would find."""
+    dice = random.Random(seed)
+    play = ready(envelopes.Limits(messages_per_send=4))  # so that some is left behind
+    stream = play.session.stream
+    given: list[Submission] = []
+    for _ in range(60):
+        what = dice.random()
+        sends = [header for header in play.sent if isinstance(header, Send)]
+        if what < 0.4:
+            first, many = len(given) + 1, dice.randint(1, 9)
+            lot = [message(first + n, deadline=play.now + dice.choice([0.5, 3, 3, 60])) for n in range(many)]
+            given += lot
+            play.feed(events.Submitted(lot))
+        elif what < 0.6 and sends:
+            play.sent.remove(sends[0])
+            if dice.random() < 0.7:
+                play.accept(sends[0])
+            else:
+                play.refuse(sends[0], dice.choice(["busy", "bad_request", "unavailable"]), wait_s=dice.choice([0, 2]))
+        elif what < 0.7 and given:
+            play.feed(events.Withdrawn(dice.sample(given, min(3, len(given)))))
+        elif what < 0.75:
+            play.lose()
+            play.sent.clear()
+        else:
+            play.pass_time(dice.choice([0.1, 1.0]))
+            assert not [each for each in given if each.state != SETTLED and each.deadline <= play.now]
+        if any(isinstance(header, envelopes.Hello) for header in play.sent):
+            play.let_in()
+            play.sent = [header for header in play.sent if isinstance(header, Send)]
+        left = [each for each in given if each.state != SETTLED]
+        assert stream.expiry() <= min((each.deadline for each in left), default=math.inf)
+        assert stream.unsettled == len(left)
+        assert stream.unsettled_bytes == sum(len(each.body) for each in left)
+    play.pass_time(100)
+    assert stream.expiry() == math.inf
 
 
 class Broker:
