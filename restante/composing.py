@@ -81,21 +81,21 @@ def _own_id(outgoing: Outgoing, account: int | None) -> bytes:
 
 def _content(outgoing: Outgoing) -> tuple[bytes, str]:
     """A message's bytes and their media type."""
-    content_type = outgoing.content_type
-    if isinstance(outgoing.body, str):
+    body, content_type = outgoing.body, outgoing.content_type
+    if isinstance(body, str):
         try:
-            body = outgoing.body.encode()
+            body = body.encode()
         except UnicodeEncodeError as error:
             raise BadRequest(f"the text can't be written as UTF-8: {error.reason}; send its bytes") from error
         content_type = content_type or TEXT
     else:
-        body = bytes(outgoing.body)
+        body = body if type(body) is bytes else bytes(body)  # to ask costs a tenth of the call
         content_type = content_type or (TEXT if _is_text(body) else BINARY)
     if not body:
         raise EmptyBody("the message has no content")
     if len(body) > limits.MESSAGE_BYTES_MAX:
         raise BodyTooLarge(f"the message has {len(body)} bytes, the limit is {limits.MESSAGE_BYTES_MAX}")
-    if len(content_type) > limits.CONTENT_TYPE_BYTES_MAX or not content_type.isascii():
+    if outgoing.content_type and (len(content_type) > limits.CONTENT_TYPE_BYTES_MAX or not content_type.isascii()):
         raise BadRequest(f"a content type is at most {limits.CONTENT_TYPE_BYTES_MAX} ASCII characters")
     return body, content_type
 

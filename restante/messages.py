@@ -35,7 +35,7 @@ class Outgoing(Struct, frozen=True, kw_only=False):
     id: bytes | None = None
 
 
-class Receipt(Struct, frozen=True):
+class Receipt(Struct, frozen=True, gc=False):
     """A message is accepted: it is on disk."""
 
     id: bytes
