@@ -59,10 +59,11 @@ class AsyncClient(Shell):
         client_name: str = "restante-python-asyncio",
     ) -> None:
         settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
-        super().__init__(Driver(settings, client_name, closing=self._unwatch))
+        super().__init__(Driver(settings, client_name, closing=self._unwatch, looks_soon=True))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: tuple[int, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._look_due = False
         self._room: deque[asyncio.Future[None]] = deque()
         """Who waits for a place among the unsettled, in the order they came."""
@@ -204,7 +205,9 @@ class AsyncClient(Shell):
                 await self._call(calls.join(), deadline)
             except ChatError as error:
                 return refused(outgoing, index, error)
-        return self._do(lambda: self._driver.submit(outgoing, index, deadline))
+        sending = self._driver.submit(outgoing, index, deadline)
+        self._look_soon()
+        return sending
 
     async def _some_room(self) -> None:
         future: asyncio.Future[None] = self._own_loop().create_future()
@@ -313,7 +316,9 @@ class AsyncClient(Shell):
         return True
 
     def _message(self, entry: Entry, content: bytes) -> AsyncMessage:
-        return AsyncMessage(client=self, **calls.fields_of(entry, content))
+        message = calls.received(AsyncMessage, entry, content)
+        message.client = self
+        return message
 
     # --- waiting ------------------------------------------------------------------------------------------
 
@@ -350,16 +355,17 @@ class AsyncClient(Shell):
 
     def _do(self, act: Callable[[], T]) -> T:
         """Do something to the driver, and see to it that what comes of it is noticed."""
-        self._own_loop()
         result = act()
         self._look_soon()
         return result
 
     def _look_soon(self) -> None:
-        """Look once more in the loop's next turn: sending may have swallowed the descriptor's edge."""
-        if not self._look_due and self._loop is not None and not self._driver.closed:
+        """Look once more in the loop's next turn: sending may have swallowed the descriptor's edge, and what was given
+        in this turn travels together.
+        """
+        if not self._look_due and not self._driver.closed:
             self._look_due = True
-            self._loop.call_soon(self._look)
+            self._own_loop().call_soon(self._look)
 
     def _look(self) -> None:
         """Take in what has come, and what time has brought."""
@@ -379,12 +385,17 @@ class AsyncClient(Shell):
             self._watched = self._driver.link.descriptors
             for descriptor in self._watched:
                 self._loop.add_reader(descriptor, self._look)
+        deadline = self._driver.session.next_deadline()
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return  # one that rings early sets the next: deadlines move with every send, timers need not
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        deadline = self._driver.session.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._look)
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._look()
 
     def _unwatch(self) -> None:
         """The descriptors are about to go."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Final, Generic, TypedDict, TypeVar
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -31,6 +31,7 @@ from restante.wire.errors import BadName, BadPassword, BadRequest, RemoteProtoco
 
 T = TypeVar("T")
 A = TypeVar("A", bound=envelopes.Answer)
+M = TypeVar("M", bound=Received)
 
 INBOX_PAGE: Final = 500
 """Messages an inbox asks for at once: large enough that asking costs nothing, small enough to begin soon."""
@@ -212,32 +213,17 @@ def _check_id(message_id: bytes) -> None:
         raise BadRequest(f"a message's id has {limits.ID_BYTES} bytes, not {len(message_id)}")
 
 
-class Fields(TypedDict):
-    """A received message's fields, by name."""
-
-    seq: int
-    id: bytes
-    sender: str
-    to: list[str]
-    body: bytes
-    content_type: str
-    sent_at_us: int
-    stored_at_us: int
-    state: str
-    reply_to: bytes | None
-
-
-def fields_of(entry: Entry, content: bytes) -> Fields:
+def received(kind: type[M], entry: Entry, content: bytes) -> M:
     """A received message, of what came over the wire."""
-    return {
-        "seq": entry.seq,
-        "id": entry.id,
-        "sender": entry.sender,
-        "to": entry.to,
-        "body": content,
-        "content_type": entry.content_type,
-        "sent_at_us": entry.sent_at_us,
-        "stored_at_us": entry.stored_at_us,
-        "state": entry.state,
-        "reply_to": entry.reply_to,
-    }
+    return kind(
+        seq=entry.seq,
+        id=entry.id,
+        sender=entry.sender,
+        to=entry.to,
+        body=content,
+        content_type=entry.content_type,
+        sent_at_us=entry.sent_at_us,
+        stored_at_us=entry.stored_at_us,
+        state=entry.state,
+        reply_to=entry.reply_to,
+    )

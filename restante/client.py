@@ -341,7 +341,9 @@ class Client(Shell):
         return True
 
     def _message(self, entry: Entry, content: bytes) -> Message:
-        return Message(client=self, **calls.fields_of(entry, content))
+        message = calls.received(Message, entry, content)
+        message.client = self
+        return message
 
     # --- waiting ------------------------------------------------------------------------------------------
 

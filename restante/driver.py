@@ -185,7 +185,15 @@ class Reading:
 class Driver:
     """One client's session and its link. Belongs to one thread at a time, or to one event loop."""
 
-    def __init__(self, settings: Settings, client_name: str, closing: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client_name: str,
+        closing: Callable[[], None] | None = None,
+        *,
+        looks_soon: bool = False,
+    ) -> None:
+        """`closing` is the link's; with `looks_soon` whoever gives a message drains soon, unasked."""
         if settings.address is None:
             raise SettingsError(
                 "no server: set CHAT_ADDRESS to what `chat address` prints on the server, or give the address. "
@@ -202,8 +210,9 @@ class Driver:
         self._last_ticket = 0
         self._given: list[Submission] = []
         """Messages that the session hasn't been told of: there is no room for them on the way."""
+        self._looks_soon = looks_soon
         self._given_max = 1
-        """How many there may be: while the window is full, telling by the lot halves what a message costs."""
+        """How many there may be: telling by the lot halves what a message costs, where none has to wait for it."""
         self.unlooked = 0
         """Messages submitted since the last look at what has come, large ones counted as LOOK_EVERY."""
         self._fed: deque[Event] = deque()
@@ -223,17 +232,14 @@ class Driver:
     @property
     def room(self) -> int:
         """How many messages may be submitted before whoever submits is to wait."""
-        return 0 if self.heavy else max(0, UNSETTLED_MAX - self.session.stream.unsettled - len(self._given))
-
-    @property
-    def heavy(self) -> bool:
-        """Whether the messages on their way are as many bytes as may be."""
-        return self.session.stream.unsettled_bytes >= UNSETTLED_BYTES_MAX
+        return 0 if self.full else UNSETTLED_MAX - self.session.stream.unsettled - len(self._given)
 
     @property
     def full(self) -> bool:
         """Whether whoever submits is to wait."""
-        return not self.room
+        stream = self.session.stream
+        too_many = stream.unsettled + len(self._given) >= UNSETTLED_MAX
+        return too_many or stream.unsettled_bytes >= UNSETTLED_BYTES_MAX
 
     # --- asking -------------------------------------------------------------------------------------------
 
@@ -320,7 +326,9 @@ class Driver:
                     self._perform(action)
         finally:
             self._feeding = False
-        self._given_max = GIVEN_MAX if self.session.stream.crowded else 1
+        stream = self.session.stream
+        by_the_lot = stream.crowded or (self._looks_soon and stream.active)
+        self._given_max = GIVEN_MAX if by_the_lot else 1
         self.ready = self.session.stage is Stage.READY
         if self.noticed is not None and self.ready != self._was_ready:
             self._was_ready = self.ready

@@ -286,7 +286,7 @@ class TestSending:
 
     def test_submitted_messages_travel_together(self, connect: Connect, broker: FakeBroker) -> None:
         client = connect()
-        broker.refuse_next(Send, "busy", wait_ms=300)  # so that the others wait
+        broker.refuse_next(Send, "busy", wait_ms=1_000)  # so that the others wait, on a busy machine too
         pendings = [client.submit("bob", str(n)) for n in range(1_000)]
         client.flush()
         assert [pending.result().seq for pending in pendings] == list(range(1, 1_001))
@@ -608,6 +608,26 @@ class TestAsyncio:
         self.run(broker, body)
         assert bodies(broker) == [str(n).encode() for n in range(12_000)]
         assert broker.count(Send) < 1_200
+
+    def test_what_is_sent_in_one_turn_of_the_loop_travels_in_one_envelope(self, broker: FakeBroker) -> None:
+        async def body(client: AsyncClient) -> None:
+            await asyncio.gather(*(client.send("bob", str(n)) for n in range(200)))
+
+        self.run(broker, body)
+        sizes = [len(header.messages) for header in broker.seen if isinstance(header, Send)]
+        assert sizes == [1, 199], "the first goes at once, since nothing is on its way"
+
+    def test_a_deadline_sooner_than_all_others_is_not_slept_through(self, broker: FakeBroker) -> None:
+        async def body(client: AsyncClient) -> None:
+            broker.silent.add(Send)
+            await client.submit("bob", "patient")
+            begin = time.monotonic()
+            with pytest.raises(errors.OutcomeUnknown):
+                await client.send("bob", "hasty", timeout_s=0.2)
+            assert time.monotonic() - begin < 5
+            await client.close()
+
+        self.run(broker, body)
 
     def test_a_cancelled_call_loses_nothing_for_others(self, broker: FakeBroker) -> None:
         async def body(client: AsyncClient) -> None:
