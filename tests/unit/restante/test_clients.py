@@ -620,12 +620,12 @@ class TestAsyncio:
     def test_a_deadline_sooner_than_all_others_is_not_slept_through(self, broker: FakeBroker) -> None:
         async def body(client: AsyncClient) -> None:
             broker.silent.add(Send)
-            await client.submit("bob", "patient")
+            patient = await client.submit("bob", "patient")
             begin = time.monotonic()
             with pytest.raises(errors.OutcomeUnknown):
                 await client.send("bob", "hasty", timeout_s=0.2)
             assert time.monotonic() - begin < 5
-            await client.close()
+            patient.cancel()
 
         self.run(broker, body)
 
