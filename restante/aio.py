@@ -1,8 +1,7 @@
 """The asyncio client: the same session, and callers who await.
 
-There is no reader task that a cancelled caller could take a message from (pyzmq#1925): the event loop tells when the
-socket may have something, and then, and after every action of ours, it is drained without waiting, outside anybody's
-coroutine. Callers await futures. ZeroMQ's descriptors are edge-triggered, hence the second look.
+There is no reader task that a cancelled caller could take a message from (pyzmq#1925): a look-out drains the socket,
+outside anybody's coroutine, and callers await futures.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
 from restante import calls
 from restante.calls import Call, Mark
-from restante.driver import Driver, Reading, Sending, Waiter, refused
+from restante.lookout import Lookout, wake
 from restante.messages import AsyncMessage, AsyncPageOf, Outcome, Outgoing, Receipt
 from restante.settings import read_settings
 from restante.shell import Shell
+from restante.waiting import Reading, Sending, Waiter, refused
 from restante.wire import limits
 from restante.wire.envelopes import (
     Account,
@@ -59,14 +58,8 @@ class AsyncClient(Shell):
         client_name: str = "restante-python-asyncio",
     ) -> None:
         settings = read_settings(address, profile=profile, token=token, timeout_s=timeout_s)
-        super().__init__(Driver(settings, client_name, closing=self._unwatch, looks_soon=True))
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._watched: tuple[int, ...] = ()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._look_due = False
-        self._room: deque[asyncio.Future[None]] = deque()
-        """Who waits for a place among the unsettled, in the order they came."""
+        self._lookout = Lookout(settings, client_name)
+        super().__init__(self._lookout.driver)
         self._submitted: set[asyncio.Future[Receipt]] = set()
 
     # --- accounts -----------------------------------------------------------------------------------------
@@ -144,7 +137,7 @@ class AsyncClient(Shell):
         """
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
         sending = await self._submit(outgoing, 0, self._driver.deadline(timeout_s))
-        future: asyncio.Future[Receipt] = self._own_loop().create_future()
+        future: asyncio.Future[Receipt] = self._lookout.loop.create_future()
         self._submitted.add(future)
         future.add_done_callback(self._forget_stored)
         if sending.done:
@@ -198,24 +191,16 @@ class AsyncClient(Shell):
             index += 1
 
     async def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
-        if self._driver.full or self._room:
-            await self._some_room()
+        if self._lookout.full:
+            await self._lookout.room()
         if outgoing.once is not None and self._driver.account is None:
             try:
                 await self._call(calls.join(), deadline)
             except ChatError as error:
                 return refused(outgoing, index, error)
         sending = self._driver.submit(outgoing, index, deadline)
-        self._look_soon()
+        self._lookout.look_soon()
         return sending
-
-    async def _some_room(self) -> None:
-        future: asyncio.Future[None] = self._own_loop().create_future()
-        self._room.append(future)
-        try:
-            await future
-        finally:
-            self._room.remove(future)
 
     def _forget_stored(self, future: asyncio.Future[Receipt]) -> None:
         """What went well needs no flush; what failed is kept for it, so that it is not silent."""
@@ -271,7 +256,7 @@ class AsyncClient(Shell):
         deadline = self._driver.deadline(None)
         total = Acked(id=1)
         for seqs, ids in calls.sort_marks(messages):
-            waiter = self._do(lambda: self._driver.ask_ack(seqs, ids, read, deadline))  # noqa: B023 - called at once
+            waiter = self._lookout.do(lambda: self._driver.ask_ack(seqs, ids, read, deadline))  # noqa: B023 - called at once
             total = calls.add_acked(total, calls.read_acked(*await self._answer(waiter)))
         return total
 
@@ -291,23 +276,23 @@ class AsyncClient(Shell):
             after, more, history = found.through, found.more, found.history
         if follow:
             await self._call(calls.join())  # who can't be reached now is told so, not waited for
-            reading = self._do(lambda: self._driver.follow(sender, after))
+            reading = self._lookout.do(lambda: self._driver.follow(sender, after))
             try:
                 while await self._next(reading, None if wait_s is None else time.monotonic() + wait_s):
                     yield self._message(*reading.take())
             finally:
-                self._do(lambda: self._driver.unfollow(reading))
+                self._lookout.do(lambda: self._driver.unfollow(reading))
 
     async def _next(self, reading: Reading, until: float | None) -> bool:
         """Wait for a subscription's next message; False if none came in time."""
         while not reading.waiting:
             consumed = reading.consumed()
             if consumed is not None:
-                self._do(lambda: self._driver.feed(consumed))  # noqa: B023 - called at once
+                self._lookout.do(lambda: self._driver.feed(consumed))  # noqa: B023 - called at once
             if reading.error is not None:
                 raise reading.error
-            future: asyncio.Future[None] = self._own_loop().create_future()
-            reading.notify = lambda: _wake(future)  # noqa: B023 - replaced with the future
+            future: asyncio.Future[None] = self._lookout.loop.create_future()
+            reading.notify = lambda: wake(future)  # noqa: B023 - replaced with the future
             if reading.waiting:
                 break
             done, _ = await asyncio.wait([future], timeout=None if until is None else until - time.monotonic())
@@ -325,7 +310,7 @@ class AsyncClient(Shell):
     async def _call(self, call: Call[T], deadline: float | None = None) -> T:
         driver = self._driver
         until = driver.deadline(None) if deadline is None else deadline
-        waiter = self._do(lambda: driver.ask(call.header, until))
+        waiter = self._lookout.do(lambda: driver.ask(call.header, until))
         return call.read(*await self._answer(waiter))
 
     async def _answer(self, waiter: Waiter) -> tuple[ToClient, bytes]:
@@ -335,8 +320,8 @@ class AsyncClient(Shell):
     async def _wait(self, waiter: Waiter | Sending) -> None:
         if waiter.done:
             return
-        future: asyncio.Future[None] = self._own_loop().create_future()
-        waiter.notify = partial(_wake, future)
+        future: asyncio.Future[None] = self._lookout.loop.create_future()
+        waiter.notify = partial(wake, future)
         try:
             await future
         except asyncio.CancelledError:
@@ -346,73 +331,11 @@ class AsyncClient(Shell):
                 self._driver.abandon(waiter)
             raise
 
-    # --- the event loop -----------------------------------------------------------------------------------
-
-    def _own_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
-
-    def _do(self, act: Callable[[], T]) -> T:
-        """Do something to the driver, and see to it that what comes of it is noticed."""
-        result = act()
-        self._look_soon()
-        return result
-
-    def _look_soon(self) -> None:
-        """Look once more in the loop's next turn: sending may have swallowed the descriptor's edge, and what was given
-        in this turn travels together.
-        """
-        if not self._look_due and not self._driver.closed:
-            self._look_due = True
-            self._own_loop().call_soon(self._look)
-
-    def _look(self) -> None:
-        """Take in what has come, and what time has brought."""
-        self._look_due = False
-        if self._driver.closed:
-            return
-        if self._driver.drain():
-            self._look_soon()  # there may be more, and what was sent for it hides the edge
-        self._watch()
-        for future in islice(self._room, self._driver.room):
-            _wake(future)
-
-    def _watch(self) -> None:
-        """Hear of what comes next: the descriptors' edges, and the session's deadline."""
-        assert self._loop is not None, "whoever looks has a loop"
-        if not self._watched:
-            self._watched = self._driver.link.descriptors
-            for descriptor in self._watched:
-                self._loop.add_reader(descriptor, self._look)
-        deadline = self._driver.session.next_deadline()
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
-            return  # one that rings early sets the next: deadlines move with every send, timers need not
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._look()
-
-    def _unwatch(self) -> None:
-        """The descriptors are about to go."""
-        watched, self._watched = self._watched, ()
-        if self._loop is not None and not self._loop.is_closed():
-            for descriptor in watched:
-                self._loop.remove_reader(descriptor)
-
     # --- the end ------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """End it, at once: what was submitted and isn't settled fails. `flush` before, to wait for it."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._driver.close()
-        for future in self._room:
-            _wake(future)
+        self._lookout.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -425,11 +348,6 @@ class AsyncClient(Shell):
                 await self.flush()
         finally:
             await self.close()
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _settle(future: asyncio.Future[Receipt], sending: Sending) -> None:

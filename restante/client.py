@@ -17,10 +17,11 @@ from typing import Self, TypeVar
 from restante import calls
 from restante.attendance import attended
 from restante.calls import Call, Mark
-from restante.driver import LOOK_EVERY, Driver, Reading, Sending, Waiter, refused
+from restante.driver import LOOK_EVERY, Driver
 from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
 from restante.settings import read_settings
 from restante.shell import Shell
+from restante.waiting import Reading, Sending, Waiter, refused
 from restante.wire import limits
 from restante.wire.envelopes import (
     Account,

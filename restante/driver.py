@@ -12,17 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, cast
 
-from msgspec import Struct
-
 from restante.composing import Composer
 from restante.events import (
     QUEUED,
-    SETTLED,
     Abandoned,
     AckRequested,
     Action,
     Closed,
-    Consumed,
     Drop,
     EndFollow,
     Event,
@@ -43,12 +39,13 @@ from restante.events import (
     Unfollowed,
     Withdrawn,
 )  # fmt: skip
-from restante.messages import Outcome, Outgoing, Receipt
+from restante.messages import Outgoing
 from restante.session import Session, Stage
 from restante.settings import Settings
 from restante.transport import DRAIN_MAX, Link
-from restante.wire.envelopes import Entry, Item, Request, Result, ToClient
-from restante.wire.errors import ChatError, RefusedError, SettingsError
+from restante.waiting import Reading, Sending, Waiter, refused
+from restante.wire.envelopes import Request, ToClient
+from restante.wire.errors import ChatError, SettingsError
 
 UNSETTLED_MAX: Final = 8_192
 """Messages given and not settled, before whoever gives them waits: a window's worth (sending.WINDOW_ENVELOPES full
@@ -65,121 +62,6 @@ LARGE_BYTES: Final = 64 << 10
 
 LOOK_EVERY: Final = 64
 """Messages submitted between two looks at what has come: a look costs about as much as four submissions."""
-
-NO_ITEM: Final = Item(id=b"", to=[], size=0)
-"""What a message has that was refused before it had an id."""
-
-
-class Waiter(Struct, eq=False):
-    """Who waits for an answer. `notify`, if there is one, is called once it is there."""
-
-    ticket: int
-    done: bool = False
-    answer: ToClient | None = None
-    body: bytes = b""
-    error: ChatError | None = None
-    notify: Callable[[], None] | None = None
-
-    def resolve(self, answer: ToClient | None, body: bytes, error: ChatError | None) -> None:
-        """It is at its end."""
-        self.done, self.answer, self.body, self.error = True, answer, body, error
-        if self.notify is not None:
-            self.notify()
-
-    def answered(self) -> tuple[ToClient, bytes]:
-        """The answer and its body, of what is done. Raises its error."""
-        if self.error is not None:
-            raise self.error
-        assert self.answer is not None, "what is done and has not failed has an answer"
-        return self.answer, self.body
-
-
-class Sending(Submission, eq=False, kw_only=True):
-    """A message on its way, and who waits for it to be stored."""
-
-    outgoing: Outgoing
-    index: int
-    done: bool = False
-    receipt: Receipt | None = None
-    error: ChatError | None = None
-    notify: Callable[[], None] | None = None
-
-    @property
-    def id(self) -> bytes:
-        """The id it is sent with; b"" if it was refused before it had one."""
-        return self.item.id
-
-    def stored(self) -> Receipt:
-        """The receipt, of what is done. Raises its error."""
-        if self.error is not None:
-            raise self.error
-        assert self.receipt is not None, "what is done and has not failed has a receipt"
-        return self.receipt
-
-    def settle(self, result: Result) -> None:
-        """The server has spoken."""
-        self.done = True
-        if result.code:
-            self.error = RefusedError.of(result.code, result.text)
-        else:
-            self.receipt = Receipt(self.item.id, result.seq, result.stored_at_us, result.again)
-        if self.notify is not None:
-            self.notify()
-
-    def fail(self, error: ChatError) -> None:
-        """It will not be stored, or nobody knows."""
-        self.done, self.error = True, error
-        if self.notify is not None:
-            self.notify()
-
-    def outcome(self) -> Outcome:
-        """What became of it, for `send_many`."""
-        return Outcome(self.index, self.outgoing, self.item.id, self.receipt, self.error)
-
-
-def refused(outgoing: Outgoing, index: int, error: ChatError) -> Sending:
-    """A message that never got as far as the session."""
-    return Sending(NO_ITEM, b"", 0.0, SETTLED, outgoing=outgoing, index=index, done=True, error=error)
-
-
-class Reading:
-    """A subscription's messages that its reader has not taken yet."""
-
-    def __init__(self, follow: int) -> None:
-        self.follow = follow
-        self.waiting: deque[tuple[Entry, bytes]] = deque()
-        self.error: ChatError | None = None
-        self.notify: Callable[[], None] | None = None
-        self._taken_messages = self._taken_bytes = 0
-
-    def hand(self, entries: list[Entry], contents: list[bytes]) -> None:
-        """Messages came."""
-        self.waiting.extend(zip(entries, contents, strict=True))
-
-    def drop_marked(self, seqs: list[int]) -> None:
-        """Another session has read these: nobody needs to see them twice."""
-        gone = set(seqs)
-        kept = [each for each in self.waiting if each[0].seq not in gone]
-        for entry, _ in self.waiting:
-            if entry.seq in gone:
-                self._taken_messages += 1
-                self._taken_bytes += entry.size
-        self.waiting = deque(kept)
-
-    def take(self) -> tuple[Entry, bytes]:
-        """The next message."""
-        entry, content = self.waiting.popleft()
-        self._taken_messages += 1
-        self._taken_bytes += entry.size
-        return entry, content
-
-    def consumed(self) -> Consumed | None:
-        """What was taken since this was last asked, once nothing waits: told by the lot, not by the message."""
-        if self.waiting or not self._taken_messages:
-            return None
-        event = Consumed(self.follow, self._taken_messages, self._taken_bytes)
-        self._taken_messages = self._taken_bytes = 0
-        return event
 
 
 class Driver:

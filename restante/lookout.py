@@ -1,0 +1,119 @@
+"""A driver in an event loop: whoever keeps a look-out for what comes, and for what time brings.
+
+The loop tells when the socket may have something, and then, and after everything that is done to the driver, it is
+drained without waiting, outside anybody's coroutine. ZeroMQ's descriptors are edge-triggered, hence the second look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import TypeVar
+
+from restante.driver import Driver
+from restante.settings import Settings
+
+T = TypeVar("T")
+
+
+class Lookout:
+    """Makes a driver, and belongs to the event loop that first used it."""
+
+    def __init__(self, settings: Settings, client_name: str) -> None:
+        self.driver = Driver(settings, client_name, closing=self._unwatch, looks_soon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: tuple[int, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._due = False
+        """A look comes in the loop's next turn."""
+        self._queue: deque[asyncio.Future[None]] = deque()
+        """Who waits for a place among the unsettled, in the order they came."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop. To be asked inside it, the first time."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever submits is to wait for `room`."""
+        return self.driver.full or bool(self._queue)
+
+    async def room(self) -> None:
+        """Wait for a place among the unsettled, behind all who do already."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._queue.append(future)
+        try:
+            await future
+        finally:
+            self._queue.remove(future)
+
+    def do(self, act: Callable[[], T]) -> T:
+        """Do something to the driver, and see to it that what comes of it is noticed."""
+        result = act()
+        self.look_soon()
+        return result
+
+    def look_soon(self) -> None:
+        """Look in the loop's next turn: sending may have swallowed the descriptor's edge, and what was given in this
+        turn travels together.
+        """
+        if not self._due and not self.driver.closed:
+            self._due = True
+            self.loop.call_soon(self._look)
+
+    def close(self) -> None:
+        """Close the driver, at once. Who waits for room is let go on, and told."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.driver.close()
+        for future in self._queue:
+            wake(future)
+
+    def _look(self) -> None:
+        """Take in what has come, and what time has brought."""
+        self._due = False
+        if self.driver.closed:
+            return
+        if self.driver.drain():
+            self.look_soon()  # there may be more, and what was sent for it hides the edge
+        self._watch()
+        for future in islice(self._queue, self.driver.room):
+            wake(future)
+
+    def _watch(self) -> None:
+        """Hear of what comes next: the descriptors' edges, and the session's deadline."""
+        if not self._watched:
+            self._watched = self.driver.link.descriptors
+            for descriptor in self._watched:
+                self.loop.add_reader(descriptor, self._look)
+        deadline = self.driver.session.next_deadline()
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return  # one that rings early sets the next: deadlines move with every send, timers need not
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _unwatch(self) -> None:
+        """The descriptors are about to go."""
+        watched, self._watched = self._watched, ()
+        if self._loop is not None and not self._loop.is_closed():
+            for descriptor in watched:
+                self._loop.remove_reader(descriptor)
+
+
+def wake(future: asyncio.Future[None]) -> None:
+    """Let whoever awaits it go on."""
+    if not future.done():
+        future.set_result(None)
