@@ -28,6 +28,7 @@ from runtime import sqlite_copy
 from runtime.control import BackupFailed, Facts, Job
 from runtime.sqlite_copy import Copy
 from store_worker.journal import Unusable
+from store_worker.sqlite_index import behind
 from store_worker.sqlite_schema import APPLICATION_ID, MIGRATIONS, fetch, open_database
 
 SEQ_LEAP: Final = 1 << 40
@@ -130,6 +131,7 @@ def figures(path: Path, *, thorough: bool = False) -> Facts:
         ((history, high),) = fetch(db, "SELECT hex(history), high FROM meta")
         ((messages, sender_max),) = fetch(db, "SELECT count(*), coalesce(max(sender), 0) FROM messages")
         ((unread, mailbox_max),) = fetch(db, _MAILBOXES)
+        tail = [mailbox for mailbox, _ in behind(db)]
     except apsw.Error as error:
         raise BackupFailed("damaged", f"{path} is damaged: {error}.") from error
     finally:
@@ -139,8 +141,8 @@ def figures(path: Path, *, thorough: bool = False) -> Facts:
         "history": history.lower(),
         "high": high,
         "messages": messages,
-        "unread": unread,
-        "account_max": max(sender_max, mailbox_max),
+        "unread": unread + len(tail),
+        "account_max": max(sender_max, mailbox_max, *tail),
     }
 
 

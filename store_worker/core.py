@@ -51,6 +51,8 @@ from restante.wire.store_link import (
 from store_worker.events import (
     Action,
     Arrived,
+    CatchUp,
+    CaughtUp,
     Commit,
     CommitFailed,
     Committed,
@@ -78,6 +80,10 @@ from store_worker.journal import Started, Write, Written
 
 COMMIT_MESSAGES_MAX: Final = 20_000
 """Messages in one transaction, about 100 ms: larger commits gain nothing more, and delay all that reads."""
+
+IDLE_S: Final = 1.0
+"""Nothing was committed for so long: now the journal may do what commits left for later. Shorter, and messages that
+come one by one would each cause two commits."""
 
 COMMIT_BYTES_MAX: Final = 32 << 20
 """Contents in one transaction, likewise: it bounds the log that one commit writes."""
@@ -125,9 +131,11 @@ class Store:
         self._stopping = False
         self._copy_at: float | None = None
         """When the backup that is being made goes on: at once, after whatever has arrived."""
+        self._catch_up_at: float | None = None
+        """When the journal catches up, unless something is committed before."""
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Return what to do about an event. `now` is monotonic; it decides only when a backup goes on."""
+        """Return what to do about an event. `now` is monotonic; it decides nothing that anybody is told."""
         actions: list[Action] = []
         if isinstance(event, Arrived):
             self._inbox.append(event)
@@ -141,22 +149,37 @@ class Store:
             self._copy_at = now
         elif isinstance(event, CopyOver):
             self._copy_at = None
+        elif isinstance(event, CaughtUp):
+            self._catch_up_at = now if event.more else None
         else:
             self._settle(event, actions)
             self._advance(actions)
-            if isinstance(event, Drained):
+            if isinstance(event, Committed):
+                self._catch_up_at = now + IDLE_S
+            elif isinstance(event, Drained):
                 self._go_on_copying(now, actions)
+            elif isinstance(event, Due):
+                self._catch_up(now, actions)
         return actions
 
     def next_deadline(self) -> float | None:
-        """Return when a backup goes on. Else None: the store waits for nobody; it is brokers who notice silence."""
-        return self._copy_at
+        """Return when a backup goes on, or the journal catches up.
+
+        Else None: the store waits for nobody; it is brokers who notice silence.
+        """
+        return min((at for at in (self._copy_at, self._catch_up_at) if at is not None), default=None)
 
     def _go_on_copying(self, now: float, actions: list[Action]) -> None:
         """One step, but not before what was just committed is confirmed: then `Due` comes in the same turn."""
         if self._copy_at is not None and not self._waiting:
             self._copy_at = now
             actions.append(StepCopy())
+
+    def _catch_up(self, now: float, actions: list[Action]) -> None:
+        """One step: in the turn that follows, what has arrived meanwhile comes first."""
+        if self._catch_up_at is not None and self._catch_up_at <= now and not self._waiting:
+            self._catch_up_at = None
+            actions.append(CatchUp())
 
     def _settle(self, event: Event, actions: list[Action]) -> None:
         """Take note of what was waited for."""

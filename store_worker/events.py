@@ -83,6 +83,13 @@ class CopyOver(Struct, frozen=True):
     """`StepCopy` was the last, or the backup failed."""
 
 
+class CaughtUp(Struct, frozen=True):
+    """`CatchUp` was done, or could not be."""
+
+    more: bool
+    """There is more to do of it, and it can be done."""
+
+
 class StopRequested(Struct, frozen=True):
     """Finish what is in hand, then end."""
 
@@ -100,6 +107,7 @@ Event = (
     | Due
     | CopyWanted
     | CopyOver
+    | CaughtUp
     | StopRequested
 )
 
@@ -160,8 +168,12 @@ class StepCopy(Struct, frozen=True):
     """Copy a little more for the backup: no commit is under way. → `CopyOver`, once it is."""
 
 
+class CatchUp(Struct, frozen=True):
+    """Let the journal do a little of what commits left for later: nothing else is to be done now. → `CaughtUp`."""
+
+
 class End(Struct, frozen=True):
     """All is done that was in hand."""
 
 
-Action = CountOpen | Connect | Disconnect | Commit | Read | Send | Complain | StepCopy | End
+Action = CountOpen | Connect | Disconnect | Commit | Read | Send | Complain | StepCopy | CatchUp | End

@@ -1,4 +1,4 @@
-"""What the store asks of a storage: seven methods, and what they promise.
+"""What the store asks of a storage: eight methods, and what they promise.
 
 `store_worker.memory` keeps it in dictionaries, `store_worker.sqlite` on disk; PostgreSQL would be a third that
 passes `tests/unit/store_worker/test_journal_contract.py`. All are called from one thread, and block.
@@ -145,6 +145,12 @@ class Journal(Protocol):
 
     def count(self, query: CountMailbox) -> MailboxCounted:
         """Return how much a mailbox holds. Costs the same however much that is."""
+
+    def catch_up(self) -> bool:
+        """Do a little of what commits left for later, some milliseconds' worth; return whether there is more.
+
+        Nothing that is asked tells whether it was done.
+        """
 
     def close(self) -> None:
         """Let go of everything, in order. Twice is harmless."""

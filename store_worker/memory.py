@@ -145,6 +145,9 @@ class MemoryJournal:
         box = self._mailboxes.get(query.mailbox, Mailbox())
         return MailboxCounted(unread=len(box.unread), total=len(box.seqs))
 
+    def catch_up(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

@@ -32,6 +32,8 @@ from store_worker.core import Store
 from store_worker.events import (
     Action,
     Arrived,
+    CatchUp,
+    CaughtUp,
     Commit,
     CommitFailed,
     Committed,
@@ -170,6 +172,8 @@ class Service:
                 self._disconnect(name)
             case StepCopy():
                 return self._step_copy()
+            case CatchUp():
+                return (self._catch_up(),)
             case Complain(text):
                 self._log.warning(text)
             case End():
@@ -181,6 +185,13 @@ class Service:
             return Committed(self._journal.commit(writes, self._clock()))
         except RolledBack as error:
             return CommitFailed(error.code, error.text)
+
+    def _catch_up(self) -> Event:
+        try:
+            return CaughtUp(self._journal.catch_up())
+        except RolledBack as error:
+            self._log.warning("nothing is lost, but less is in order than could be", why=error.text)
+            return CaughtUp(False)
 
     def _step_copy(self) -> Iterable[Event]:
         assert self._copying is not None, "only the control socket wants copies"

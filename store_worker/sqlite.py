@@ -23,10 +23,11 @@ from restante.wire.limits import MAILBOX_UNREAD_MAX
 from restante.wire.store_link import CountMailbox, Failed, MailboxCounted, PageRead, ReadPage, ReadStatus, StatusRead
 from runtime.sqlite_copy import Copy
 from store_worker.journal import JournalError, OutcomeUnknown, RolledBack, Started, Unusable, Write, Written
+from store_worker.sqlite_index import Bounds, Index
 from store_worker.sqlite_poison import SETTLE, Suspicion
 from store_worker.sqlite_reads import Reads
 from store_worker.sqlite_schema import damaged, fetch, open_database
-from store_worker.sqlite_writes import Counts, Writer
+from store_worker.sqlite_writes import Writer
 
 T = TypeVar("T")
 
@@ -34,13 +35,20 @@ T = TypeVar("T")
 class SqliteJournal:
     """A journal in one SQLite file."""
 
-    def __init__(self, path: Path, *, unread_max: int = MAILBOX_UNREAD_MAX, vfs: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        unread_max: int = MAILBOX_UNREAD_MAX,
+        vfs: str | None = None,
+        bounds: Bounds = Bounds(),  # noqa: B008 — frozen
+    ) -> None:
         """Open `path`, making it if there is none. Raises Unusable. `vfs` names an apsw VFS, for tests."""
         self._path = path
         self._unread_max = unread_max
         self._db = open_database(path, vfs)
-        self._counts = Counts(self._db)
-        self._reads = Reads(self._db, self._counts)
+        self._index = Index(self._db, bounds)
+        self._reads = Reads(self._db, self._index)
         self._suspicion = Suspicion()
         self._owed: dict[str, tuple[int, bytes]] = {}
         """Generations, with their nonces, that a full disk had no room for."""
@@ -52,6 +60,7 @@ class SqliteJournal:
             sql = "SELECT history, epoch, high, stored_at_us, unsettled FROM meta"
             ((history, epoch, self._high, self._stored_at_us, unsettled),) = fetch(self._db, sql)
             self._suspicion = Suspicion.read(self._db, unsettled)
+            self._index.replay()
             self._db.execute("UPDATE meta SET epoch = epoch + 1, unsettled = unsettled + 1")
             generations = dict(fetch(self._db, "SELECT name, generation FROM brokers"))
             return Started(epoch + 1, history, self._high, generations)
@@ -93,8 +102,18 @@ class SqliteJournal:
         return self._reading(lambda: self._reads.status(query))
 
     def count(self, query: CountMailbox) -> MailboxCounted:
-        counters = self._reading(lambda: self._counts.of(query.mailbox))
+        counters = self._reading(lambda: self._index.counts.of(query.mailbox))
         return MailboxCounted(unread=counters.unread, total=counters.total)
+
+    def catch_up(self) -> bool:
+        def step() -> None:
+            self._index.step()
+            self._index.save(self._high)
+
+        if self._index.tail.rows:
+            self._transaction(step)
+            self._index.settle()
+        return self._index.tail.rows > 0
 
     def copy_to(self, path: Path) -> Copy:
         """Begin a backup, to be stepped between commits. Raises BackupFailed."""
@@ -118,9 +137,7 @@ class SqliteJournal:
         now_us = max(now_us, self._stored_at_us)
         suspicion = self._suspicion
         settling = not (suspicion.awake or suspicion.settled)
-        writer = Writer(
-            self._db, self._counts, self._high, now_us, unread_max=self._unread_max, poison=suspicion.poison
-        )
+        writer = Writer(self._db, self._index, self._high, now_us, unread_max=self._unread_max, poison=suspicion.poison)
 
         def execute() -> list[Written]:
             written = [writer.write(write) for write in writes]
@@ -133,7 +150,7 @@ class SqliteJournal:
 
         written = self._transaction(execute)
         self._high, self._stored_at_us = writer.high, now_us
-        self._counts.settle()
+        self._index.settle()
         self._owed.clear()
         if settling:
             suspicion.settle()
@@ -167,7 +184,7 @@ class SqliteJournal:
         return done
 
     def _roll_back(self) -> None:
-        self._counts.forget()
+        self._index.restore(self._high)
         if self._db.in_transaction:  # SQLite may have rolled back by itself
             self._db.execute("ROLLBACK")
 

@@ -1,7 +1,8 @@
 """Reading the store's database: pages, statuses, counts.
 
-A page first asks the index which seqs it is about, then fetches messages one by one until it is full: no
-content is read that is not handed out, but for one.
+A page first asks the index and the tail which seqs it is about, then fetches messages one by one until it is full: no
+content is read that is not handed out, but for one. Where there is a tail it goes to SQLite as a list of seqs, so that
+one statement merges, filters, counts and cuts what there is, wherever it is.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import msgpack
 from restante.wire.envelopes import TEXT, Entry, MessageStatus, RecipientState, State
 from restante.wire.store_link import Failed, PageRead, ReadPage, ReadStatus, StatusRead
 from store_worker.journal import SCAN_ROWS_MAX, STATUS_RECIPIENTS_MAX, page_bounds, state_of, too_many_recipients
+from store_worker.sqlite_index import Index
 from store_worker.sqlite_schema import fetch
-from store_worker.sqlite_writes import Counts
 
 Row = tuple[int, int]
 """A seq, and whether it is read."""
 
-_UNREAD: Final = "SELECT seq, 0 AS read FROM deliveries WHERE mailbox = ?1 AND read = 0 AND seq > ?2"
-_READ: Final = "SELECT seq, 1 AS read FROM deliveries WHERE mailbox = ?1 AND read = 1 AND seq > ?2"
+_UNREAD: Final = "SELECT seq, 0 AS read FROM deliveries WHERE mailbox = :mailbox AND read = 0 AND seq > :after"
+_READ: Final = "SELECT seq, 1 AS read FROM deliveries WHERE mailbox = :mailbox AND read = 1 AND seq > :after"
+_TAIL: Final = "SELECT value AS seq, 0 AS read FROM json_each(:tail)"
 _ROWS: Final = {True: _UNREAD, False: f"{_UNREAD} UNION ALL {_READ}"}
-"""By whether only unread ones are wanted. Both ranges come in the order of seq: SQLite merges, and sorts nothing."""
+"""By whether only unread ones are wanted. Both ranges come in the order of seq: SQLite merges, and sorts nothing but
+the tail, which is short."""
 
 _MESSAGE: Final = """
     SELECT id, sender_name, recipients, content_type, sent_at_us, stored_at_us, reply_to, body
@@ -36,9 +39,10 @@ _READ_AT: Final = "SELECT read_at_us FROM deliveries WHERE mailbox = ? AND read 
 class Reads:
     """The queries of one connection. Every method may raise apsw.Error."""
 
-    def __init__(self, db: apsw.Connection, counts: Counts) -> None:
+    def __init__(self, db: apsw.Connection, index: Index) -> None:
         self._db = db
-        self._counts = counts
+        self._tail = index.tail
+        self._counts = index.counts
 
     def page(self, query: ReadPage, high: int) -> tuple[PageRead, bytes]:
         """Return the page that `Journal.page` describes; `high` is the high-water."""
@@ -61,17 +65,18 @@ class Reads:
 
     def _rows(self, query: ReadPage, limit: int) -> tuple[list[Row], int | None]:
         """Return what the page is about, one more than it may hold, and where looking ended if not at the end."""
-        span = (query.mailbox, query.after)
-        rows = _ROWS[query.unread]
+        tail = list(self._tail.behind(query.mailbox, query.after))
+        rows = f"{_ROWS[query.unread]} UNION ALL {_TAIL}" if tail else _ROWS[query.unread]
+        span: dict[str, int | str | bytes] = {"mailbox": query.mailbox, "after": query.after, "tail": str(tail)}
         if not query.sender:
-            return fetch(self._db, f"{rows} ORDER BY seq LIMIT ?3", (*span, limit + 1)), None
+            return fetch(self._db, f"{rows} ORDER BY seq LIMIT :rows", {**span, "rows": limit + 1}), None
         last = fetch(self._db, f"{rows} ORDER BY seq LIMIT 2 OFFSET {SCAN_ROWS_MAX - 1}", span)
         through = last[0][0] if len(last) == 2 else None
         found = fetch(
             self._db,
             f"SELECT d.seq, d.read FROM ({rows} ORDER BY seq LIMIT {SCAN_ROWS_MAX}) AS d CROSS JOIN messages m"
-            " ON m.seq = d.seq WHERE m.sender_name = ?3 ORDER BY d.seq LIMIT ?4",
-            (*span, query.sender, limit + 1),
+            " ON m.seq = d.seq WHERE m.sender_name = :sender ORDER BY d.seq LIMIT :rows",
+            {**span, "sender": query.sender, "rows": limit + 1},
         )
         return found, through
 

@@ -4,23 +4,26 @@
     deliveries   one small row a recipient, clustered by (mailbox, read, seq): a mailbox's unread is one range, and so
                  is what was read; reading moves a row from one to the other
     mailboxes    what is counted a mailbox, so that "how many unread" and "is it full" cost the same at any size
+                 `indexed`: how far its deliveries are in their table; it counts those, and no others
     brokers      generations, by name
-    meta         one row: history, epoch, the high-water of seq, the last `stored_at_us`
+    meta         one row: history, epoch, the high-water of seq, the last `stored_at_us`; `indexed`: how far the
+                 deliveries of all mailboxes are in their table
     suspects     messages whose storing ended the process (`store_worker.sqlite_poison`); nearly always empty
 
 The unique key is (id, sender), not (sender, id): the same promise, and two gains. Ids that clients make are
 ordered by time (UUIDv7), so the index grows at its end whoever sends; and a mailbox's owner can name a message by
 its id alone, without knowing whose account number it bears.
 
-`recipients` is msgpack `[names, mailboxes]`: names are labels that are never given twice, so a copy stays true.
+The log alone is complete: deliveries follow it, and are made from `recipients` (`store_worker.sqlite_index`), which
+are msgpack `[names, mailboxes]`: names are labels that are never given twice, so a copy stays true.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import apsw
 
@@ -98,13 +101,37 @@ MIGRATIONS: Final = (
         PRIMARY KEY (id, sender)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE meta ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
+    UPDATE meta SET indexed = high;
+    ALTER TABLE mailboxes ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Each step once, in order; `user_version` says how many were made. A step that was released is never edited."""
 
 
-def fetch(db: apsw.Connection, sql: str, bindings: Sequence[int | str | bytes] = ()) -> list[tuple[Any, ...]]:
+LOT: Final = 50
+"""Rows in one statement: up to 1.6 times as fast as one at a time in large commits, and no faster beyond."""
+
+Bindings = list[int | str | bytes | None]
+T = TypeVar("T")
+
+
+def fetch(
+    db: apsw.Connection, sql: str, bindings: Sequence[int | str | bytes] | Mapping[str, int | str | bytes] = ()
+) -> list[tuple[Any, ...]]:
     """Return all rows. The tables are STRICT: SQLite holds columns to their types, and here they are believed."""
     return cast("list[tuple[Any, ...]]", db.execute(sql, bindings).fetchall())
+
+
+def lots(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut rows into lots of at most LOT."""
+    return (rows[start : start + LOT] for start in range(0, len(rows), LOT))
+
+
+def values(row: str, rows: int) -> str:
+    """Return the VALUES list of so many rows."""
+    return ",".join([row] * rows)
 
 
 def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:

@@ -3,7 +3,8 @@
 Messages go in lots of LOT rows, `ON CONFLICT (id, sender) DO NOTHING`. Where fewer rows came of a lot than were
 offered, it is looked up which ones did, and the others are answered from what they collided with; only rows that are
 there get deliveries. So nothing but this one conflict is ever passed over in silence, and no delivery is
-orphaned (RULES 15). Deliveries follow at the end, sorted, so that each leaf of the index is visited once.
+orphaned (RULES 15). Deliveries go to the tail, and from there to the index when it suits (`store_worker.sqlite_index`);
+a mailbox's own go there before it is marked or closed.
 
 What must be decided before a row can be offered (a refusal, a closed or a full mailbox) is decided message
 by message, against counters that are exact at that moment.
@@ -11,9 +12,9 @@ by message, against counters that are exact at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Set
 from functools import cache
-from typing import Final, TypeVar
+from typing import Final
 
 import apsw
 import msgpack
@@ -40,27 +41,10 @@ from store_worker.journal import (
     closed_result,
     full_result,
 )
-from store_worker.sqlite_schema import fetch
-
-LOT: Final = 50
-"""Rows in one statement: up to 1.6 times as fast as one at a time in large commits, and no faster beyond."""
-
-COUNTERS_MAX: Final = 200_000
-"""Mailboxes whose counters are kept in memory, about 150 bytes each; past it all are read anew."""
-
-Bindings = list[int | str | bytes | None]
-T = TypeVar("T")
+from store_worker.sqlite_index import Index
+from store_worker.sqlite_schema import LOT, Bindings, fetch, values
 
 _pack: Callable[[object], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
-
-
-class Counters(Struct):
-    """What is counted of one mailbox."""
-
-    delivered_through: int
-    unread: int
-    total: int
-    closed: bool
 
 
 class Draft(Struct, gc=False):
@@ -78,62 +62,13 @@ PENDING: Final = Result(code="internal", text="This message was not looked at.")
 """Stands in a result's place until it is known; it never gets out."""
 
 
-class Counts:
-    """The counters of mailboxes, read when first needed and written with the transaction that changed them."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-        self._known: dict[int, Counters] = {}
-        self._changed: set[int] = set()
-
-    def of(self, mailbox: int) -> Counters:
-        """Return a mailbox's counters, to read."""
-        known = self._known.get(mailbox)
-        return self._read(mailbox) if known is None else known
-
-    def to_change(self, mailbox: int) -> Counters:
-        """Return a mailbox's counters, to change: they are written by `save`."""
-        self._changed.add(mailbox)
-        known = self._known.get(mailbox)
-        return self._read(mailbox) if known is None else known
-
-    def save(self) -> None:
-        """Write what was changed."""
-        rows = sorted(self._changed)
-        for lot in lots(rows):
-            bindings: Bindings = []
-            for mailbox in lot:
-                c = self._known[mailbox]
-                bindings += (mailbox, c.delivered_through, c.unread, c.total, c.closed)
-            self._db.execute(_insert_counters(len(lot)), bindings)
-        self._changed.clear()
-
-    def settle(self) -> None:
-        """The transaction is durable: keep what is known, within the bound."""
-        if len(self._known) > COUNTERS_MAX:
-            self._known.clear()
-
-    def forget(self) -> None:
-        """The transaction is gone: so is what was known."""
-        self._known.clear()
-        self._changed.clear()
-
-    def _read(self, mailbox: int) -> Counters:
-        row = self._db.execute(
-            "SELECT delivered_through, unread, total, closed FROM mailboxes WHERE mailbox = ?", (mailbox,)
-        ).fetchone()
-        counters = Counters(*row) if row else Counters(0, 0, 0, False)
-        self._known[mailbox] = counters
-        return counters
-
-
 class Writer:
     """Executes the batches of one transaction, which its caller begins and ends."""
 
     def __init__(
         self,
         db: apsw.Connection,
-        counts: Counts,
+        index: Index,
         high: int,
         now_us: int,
         *,
@@ -142,12 +77,14 @@ class Writer:
     ) -> None:
         self.high = high
         self._db = db
-        self._counts = counts
+        self._index = index
+        self._tail = index.tail
+        self._counts = index.counts
         self._now_us = now_us
         self._unread_max = unread_max
         self._poison = poison
         self._lot: list[Draft] = []
-        self._deliveries: list[tuple[int, int]] = []
+        self._brought = 0
 
     def write(self, write: Write) -> Written:
         """Execute one batch. Raises apsw.Error."""
@@ -169,8 +106,8 @@ class Writer:
 
     def finish(self) -> None:
         """Write what is written once a transaction. Raises apsw.Error."""
-        self._write_deliveries()
-        self._counts.save()
+        self._index.follow(self.high, self._brought)
+        self._index.save(self.high)
         self._db.execute("UPDATE meta SET high = ?, stored_at_us = ?", (self.high, self._now_us))
 
     # --- messages -----------------------------------------------------------------------------------------
@@ -185,7 +122,7 @@ class Writer:
             draft.results[draft.place] = self._known(draft) or refused
             return
         for mailbox in draft.message.mailboxes:
-            counters = self._counts.to_change(mailbox)
+            counters = self._counts.of(mailbox)
             counters.unread += 1
             counters.total += 1
         self._lot.append(draft)
@@ -236,7 +173,7 @@ class Writer:
                 self._accept(draft, seq)
                 continue
             for mailbox in draft.message.mailboxes:
-                counters = self._counts.to_change(mailbox)
+                counters = self._counts.of(mailbox)
                 counters.unread -= 1
                 counters.total -= 1
             known = self._known(draft)
@@ -247,7 +184,8 @@ class Writer:
         self.high = seq
         draft.results[draft.place] = Result(seq=seq, stored_at_us=self._now_us)
         for mailbox in draft.message.mailboxes:
-            self._deliveries.append((mailbox, seq))
+            self._tail.add(mailbox, seq)
+        self._brought += len(draft.message.mailboxes)
 
     def _known(self, draft: Draft) -> Result | None:
         row = self._db.execute(_SELECT_KNOWN, (draft.message.id, draft.sender)).fetchone()
@@ -258,28 +196,18 @@ class Writer:
         kept = Kept(seq, stored_at_us, names, TEXT if content_type is None else content_type, reply_to, body)
         return answer_known(kept, draft.message, draft.content)
 
-    def _write_deliveries(self) -> None:
-        rows, self._deliveries = self._deliveries, []
-        rows.sort()
-        for lot in lots(rows):
-            bindings = [value for row in lot for value in row]
-            self._db.execute(_insert_deliveries(len(lot)), bindings)
-
     # --- the other commands -------------------------------------------------------------------------------
 
     def _execute(self, command: Command) -> Outcome:
-        self._write_deliveries()
         if isinstance(command, MarkMessages):
+            self._index.take_in(command.mailbox)
             return self._mark(command)
-        counters = self._counts.to_change(command.mailbox) if not isinstance(command, StoreMessages) else None
-        assert counters is not None
         if isinstance(command, NoteDelivered):
+            counters = self._counts.to_change(command.mailbox)
             through = min(command.through, self.high)  # what is not stored yet can't have been delivered
             counters.delivered_through = max(counters.delivered_through, through)
         elif isinstance(command, CloseMailbox):
-            self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (command.mailbox,))
-            counters.unread = counters.total = 0
-            counters.closed = True
+            self._index.drop(command.mailbox, self.high)
         return Noted()
 
     def _mark(self, command: MarkMessages) -> MarkedMessages:
@@ -322,29 +250,5 @@ _UPDATE_READ: Final = "UPDATE deliveries SET read = ?, read_at_us = ? WHERE mail
 def _insert_messages(rows: int) -> str:
     return (
         "INSERT INTO messages (seq, id, sender, sender_name, recipients, content_type, sent_at_us, stored_at_us,"
-        f" reply_to, body) VALUES {_values('(?,?,?,?,?,?,?,?,?,?)', rows)} ON CONFLICT (id, sender) DO NOTHING"
+        f" reply_to, body) VALUES {values('(?,?,?,?,?,?,?,?,?,?)', rows)} ON CONFLICT (id, sender) DO NOTHING"
     )
-
-
-@cache
-def _insert_deliveries(rows: int) -> str:
-    return f"INSERT INTO deliveries (mailbox, read, seq, read_at_us) VALUES {_values('(?,0,?,0)', rows)}"
-
-
-@cache
-def _insert_counters(rows: int) -> str:
-    return (
-        "INSERT INTO mailboxes (mailbox, delivered_through, unread, total, closed)"
-        f" VALUES {_values('(?,?,?,?,?)', rows)} ON CONFLICT (mailbox) DO UPDATE SET"
-        " delivered_through = excluded.delivered_through, unread = excluded.unread, total = excluded.total,"
-        " closed = excluded.closed"
-    )
-
-
-def _values(row: str, rows: int) -> str:
-    return ",".join([row] * rows)
-
-
-def lots(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut rows into lots of at most LOT."""
-    return (rows[start : start + LOT] for start in range(0, len(rows), LOT))

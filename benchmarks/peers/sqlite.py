@@ -21,8 +21,7 @@ import msgpack
 from benchmarks.peers.flight import due_together
 from benchmarks.peers.peer import Message, NotOffered, Peer, Server
 from benchmarks.processes import folder_bytes
-from store_worker.sqlite_schema import open_database
-from store_worker.sqlite_writes import LOT
+from store_worker.sqlite_schema import LOT, open_database
 
 COMMIT: Final = 500
 

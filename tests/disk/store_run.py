@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final, TypeVar
 
 import apsw
+import msgpack
 from msgspec import Struct
 
 from restante.wire.envelopes import Result
 from restante.wire.store_link import CloseMailbox, Command, MarkMessages, NoteDelivered, Stored, StoreMessages
 from store_worker.journal import JournalError, Write, Written
 from store_worker.sqlite import SqliteJournal
+from store_worker.sqlite_index import Bounds
+from store_worker.sqlite_schema import fetch
 from tests.disk.runs import Call, Cut, Rows, Run, blame, differences
 from tests.disk.vfs import Disk
 from tests.unit.store_worker.making import NOW_US, message, store, write
@@ -27,6 +32,8 @@ SENDERS: Final = (1, 2, 3)
 CHECKPOINT_PAGES: Final = 40
 """So few that a short run copies the log home, and begins it anew, several times."""
 
+BOUNDS: Final = Bounds(leaf_rows=8, tail_rows=30, replay_seqs=60, step_rows=4)
+"""So small that the index follows with most commits."""
 
 T = TypeVar("T")
 
@@ -35,14 +42,19 @@ class What(Struct, frozen=True):
     """A call, and its answer."""
 
     kind: str
-    """start, open, commit, close."""
+    """start, open, commit, catch up, close."""
     writes: Sequence[Write] = ()
     now_us: int = 0
     written: Sequence[Written] = ()
 
 
 def rows(db: apsw.Connection) -> Rows:
-    """All that is promised to be kept, table by table; contents by their checksum."""
+    """All that is promised to be kept, table by table; contents by their checksum.
+
+    Deliveries and counters are as a reader sees them: how much of them stands in the index is nobody's business.
+    """
+    tail = behind(db)
+    ahead = Counter(mailbox for mailbox, _ in tail)
 
     def of(sql: str) -> list[tuple[object, ...]]:
         return [
@@ -53,11 +65,34 @@ def rows(db: apsw.Connection) -> Rows:
     return {
         "meta": of("SELECT epoch, high, stored_at_us FROM meta"),
         "messages": of("SELECT * FROM messages ORDER BY seq"),
-        "deliveries": of("SELECT * FROM deliveries ORDER BY mailbox, read, seq"),
-        "mailboxes": of("SELECT * FROM mailboxes ORDER BY mailbox"),
+        "deliveries": sorted([*of("SELECT * FROM deliveries"), *((mailbox, 0, seq, 0) for mailbox, seq in tail)]),
+        "mailboxes": [
+            (mailbox, delivered_through, unread + ahead[mailbox], total + ahead[mailbox], closed)
+            for mailbox, delivered_through, unread, total, closed in db.execute(_SELECT_MAILBOXES, (str(list(ahead)),))
+        ],
         "brokers": of("SELECT * FROM brokers ORDER BY name"),
         "suspects": of("SELECT * FROM suspects ORDER BY id"),
     }
+
+
+_SELECT_MAILBOXES: Final = """
+    SELECT mailbox, coalesce(delivered_through, 0), coalesce(unread, 0), coalesce(total, 0), coalesce(closed, 0)
+    FROM (SELECT mailbox FROM mailboxes UNION SELECT value FROM json_each(?)) LEFT JOIN mailboxes USING (mailbox)
+    ORDER BY mailbox
+"""
+
+
+def behind(db: apsw.Connection) -> list[tuple[int, int]]:
+    """What the log says was delivered, and the index does not say yet: as a start must find it, by other means."""
+    ((indexed,),) = fetch(db, "SELECT indexed FROM meta")
+    own: dict[int, int] = dict(fetch(db, "SELECT mailbox, indexed FROM mailboxes"))
+    return [(m, seq) for m, seq in recipients(db) if seq > indexed and seq > own.get(m, 0)]
+
+
+def recipients(db: apsw.Connection) -> list[tuple[int, int]]:
+    """Whom the log's messages are for, as (mailbox, seq)."""
+    log = db.execute("SELECT seq, recipients FROM messages")
+    return list(itertools.chain(*([(m, seq) for m in msgpack.unpackb(packed)[1]] for seq, packed in log)))
 
 
 class Workload:
@@ -79,13 +114,15 @@ class Workload:
         while len(self.calls) < calls:
             if self._dice.random() < 0.06:
                 self._begin_again()
+            elif self._dice.random() < 0.1:
+                self._catch_up()
             else:
                 self._commit()
         self.journal.close()
 
     def start(self) -> None:
         """Open the database, and count a start."""
-        self.journal = SqliteJournal(self._path, vfs=self._disk.name)
+        self.journal = SqliteJournal(self._path, vfs=self._disk.name, bounds=BOUNDS)
         db = self.journal._db
         db.pragma("synchronous", self._synchronous)
         db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -122,6 +159,11 @@ class Workload:
         written = self.ask(lambda journal: journal.commit(writes, self._now_us))
         self._high = written[-1].high
         self._note(begun, What("commit", writes, self._now_us, written))
+
+    def _catch_up(self) -> None:
+        begun = len(self._disk.log)
+        self.ask(lambda journal: journal.catch_up())
+        self._note(begun, What("catch up"))
 
     def _note(self, begun: int, what: What) -> None:
         self.calls.append(Call(what, begun, len(self._disk.log), rows(self.journal._db)))
@@ -176,7 +218,7 @@ def check(run: Run[What], cut: Cut[What], folder: Path) -> None:
     for name, data in cut.image.items():
         (folder / name).write_bytes(data)
     try:
-        journal = SqliteJournal(folder / NAME)
+        journal = SqliteJournal(folder / NAME, bounds=BOUNDS)
     except JournalError as error:
         raise blame(run, cut, f"the database does not open: {error}") from error
     try:
@@ -257,6 +299,7 @@ _MUST_BE_EMPTY: Final = {
     "a mailbox that is not counted": """
         SELECT mailbox FROM deliveries WHERE mailbox NOT IN (SELECT mailbox FROM mailboxes)
     """,
+    "an index that claims more than there is": "SELECT indexed FROM meta WHERE indexed > high",
     "a high-water below a seq": "SELECT seq FROM messages, meta WHERE seq > high",
 }
 
@@ -264,4 +307,11 @@ _MUST_BE_EMPTY: Final = {
 def problems(db: apsw.Connection) -> list[str]:
     """What is wrong with a store's database, whatever was done to it."""
     found = [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row != ("ok",)]
+    held = set(fetch(db, "SELECT mailbox, seq FROM deliveries"))
+    closed = {mailbox for (mailbox,) in fetch(db, "SELECT mailbox FROM mailboxes WHERE closed")}
+    named, tail = {(m, seq) for m, seq in recipients(db) if m not in closed}, set(behind(db))
+    if named != held | tail:
+        found.append(f"a delivery too few or too many: {sorted(named ^ (held | tail))[:3]}")
+    if held & tail:
+        found.append(f"a delivery in the index and behind it: {sorted(held & tail)[:3]}")
     return found + [what for what, sql in _MUST_BE_EMPTY.items() if db.execute(sql).fetchone() is not None]

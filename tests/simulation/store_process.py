@@ -120,6 +120,8 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
                     self._ways[name].hold()
             case store_events.Disconnect(name):
                 self._disconnect(name)
+            case store_events.CatchUp():
+                return (store_events.CaughtUp(self.journal.catch_up()),)
             case store_events.End():
                 self.kill()
         return ()

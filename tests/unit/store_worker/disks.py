@@ -19,6 +19,11 @@ def healthy(_suffix: str) -> None:
     """No fault."""
 
 
+def full(_suffix: str) -> None:
+    """No room."""
+    raise apsw.FullError("no space left")
+
+
 class Disk(apsw.VFS):
     """A VFS whose writes and syncs can fail, and which remembers what was synced."""
 

@@ -16,7 +16,7 @@ from store_worker.journal import OutcomeUnknown, RolledBack, Unusable
 from store_worker.sqlite import SqliteJournal
 from store_worker.sqlite_poison import ATTEMPTS_MAX, UNSETTLED_MAX
 from store_worker.sqlite_schema import MIGRATIONS
-from tests.unit.store_worker.disks import Disk, disk
+from tests.unit.store_worker.disks import Disk, disk, full
 from tests.unit.store_worker.making import (
     ALICE,
     BOB,
@@ -171,10 +171,6 @@ class TestWhatIsNotServed:
 def failing() -> Iterator[Disk]:
     with disk() as made:
         yield made
-
-
-def full(_suffix: str) -> None:
-    raise apsw.FullError("no space left")
 
 
 def broken(_suffix: str) -> None:

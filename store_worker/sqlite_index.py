@@ -1,0 +1,136 @@
+"""The index follows the log: when deliveries go from the tail to their table, and how they are found again.
+
+A commit needs the log alone (G1): from it the index can be made at any time. With 1,000 mailboxes a commit of 500
+messages would change some 400 leaves of the index, one row each; when a mailbox's rows have gathered, a leaf takes a
+hundred at once. Three rules say when a mailbox's rows go, all of them at a time:
+
+- it is marked or closed: before that, in the same transaction;
+- they fill a leaf: with the commit that brought the last of them;
+- they are the oldest, and the tail is too long, or a start would have to read too much of the log: with each
+  commit, about as many rows as it brought; step by step all of them when nothing is committed.
+
+`meta.indexed` says up to which seq nothing is left behind; each row of `mailboxes` says the same of its own, and counts
+exactly that. Both are written with the rows they tell of. A start reads the log past the one, and leaves out what the
+other covers (RULES 16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Final
+
+import apsw
+import msgpack
+from msgspec import Struct
+
+from store_worker.sqlite_counts import Counts
+from store_worker.sqlite_schema import Bindings, lots, values
+from store_worker.sqlite_tail import Tail
+
+FOLLOWING_LAYOUT: Final = 2
+"""The database's layout since which the index follows; in a backup from before it, it is always complete."""
+
+
+class Bounds(Struct, frozen=True):
+    """How far the index may stay behind."""
+
+    leaf_rows: int = 256
+    """Deliveries that fill most of a leaf: a mailbox that has as many gains nothing by waiting for more."""
+    tail_rows: int = 100_000
+    """Deliveries in the tail: a hundred for each of 1,000 mailboxes. 5 MB, 25 if each is of another mailbox."""
+    replay_seqs: int = 200_000
+    """Seqs of the log that a start reads again: some tenths of a second."""
+    step_rows: int = 1_000
+    """Deliveries that go in one step, some milliseconds; with a commit, as many more than it brought."""
+
+
+class Index:
+    """The index with its tail and its counters. Its caller begins and ends transactions."""
+
+    def __init__(self, db: apsw.Connection, bounds: Bounds) -> None:
+        self._db = db
+        self._bounds = bounds
+        self.tail = Tail(bounds.leaf_rows)
+        self.counts = Counts(db, self.tail)
+
+    def replay(self) -> None:
+        """Read the tail from the log. Raises apsw.Error."""
+        for mailbox, seq in behind(self._db):
+            self.tail.add(mailbox, seq)
+
+    def settle(self) -> None:
+        """The transaction is durable."""
+        self.tail.settle()
+        self.counts.settle()
+
+    def restore(self, high: int) -> None:
+        """The transaction is gone; `high` was the last seq given before it."""
+        self.tail.restore(high)
+        self.counts.forget()
+
+    def save(self, high: int) -> None:
+        """Write, at a transaction's end, how far it all came. Raises apsw.Error."""
+        self.counts.save()
+        self._db.execute("UPDATE meta SET indexed = ?", (self.tail.indexed(high),))
+
+    def take_in(self, mailbox: int) -> None:
+        """Move all of a mailbox. Raises apsw.Error."""
+        counters = self.counts.to_change(mailbox)  # before its tail is gone: that is counted in them
+        seqs = self.tail.take(mailbox)
+        if seqs:
+            counters.indexed = seqs[-1]
+        for lot in lots(seqs):
+            bindings: Bindings = [mailbox, *lot]
+            self._db.execute(_insert_deliveries(len(lot)), bindings)
+
+    def drop(self, mailbox: int, high: int) -> None:
+        """Close a mailbox, which then holds nothing; `high` is the last seq given. Raises apsw.Error."""
+        counters = self.counts.to_change(mailbox)
+        counters.unread = counters.total = 0
+        counters.closed = True
+        counters.indexed = high
+        self.tail.take(mailbox)
+        self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (mailbox,))
+
+    def follow(self, high: int, brought: int) -> None:
+        """Move what goes with a commit that brought so many deliveries. Raises apsw.Error."""
+        for mailbox in sorted(self.tail.long()):
+            self.take_in(mailbox)
+        if self.tail.rows > self._bounds.tail_rows or high - self.tail.indexed(high) > self._bounds.replay_seqs:
+            self.step(brought)
+
+    def step(self, brought: int = 0) -> None:
+        """Move the oldest: a step's worth, and as many as were brought meanwhile. Raises apsw.Error."""
+        rows = brought + self._bounds.step_rows
+        mailboxes: list[int] = []
+        for mailbox in self.tail.by_age():
+            if rows <= 0:
+                break
+            mailboxes.append(mailbox)
+            rows -= len(self.tail.of(mailbox))
+        for mailbox in sorted(mailboxes):
+            self.take_in(mailbox)
+
+
+def behind(db: apsw.Connection) -> Iterator[tuple[int, int]]:
+    """Return the deliveries that are in the log and not in the index, as (mailbox, seq), in the order of seq."""
+    if db.pragma("user_version") < FOLLOWING_LAYOUT:
+        return
+    indexed: dict[int, int] = {}
+    for seq, recipients in db.execute(_BEHIND):
+        for mailbox in msgpack.unpackb(recipients)[1]:
+            if mailbox not in indexed:
+                row = db.execute("SELECT indexed FROM mailboxes WHERE mailbox = ?", (mailbox,)).fetchone()
+                indexed[mailbox] = row[0] if row else 0
+            if seq > indexed[mailbox]:
+                yield mailbox, seq
+
+
+_BEHIND: Final = "SELECT seq, recipients FROM messages WHERE seq > (SELECT indexed FROM meta) ORDER BY seq"
+
+
+@cache
+def _insert_deliveries(rows: int) -> str:
+    """One mailbox's: half as much to bind as with the mailbox in each row."""
+    return f"INSERT INTO deliveries (mailbox, read, seq, read_at_us) VALUES {values('(?1,0,?,0)', rows)}"

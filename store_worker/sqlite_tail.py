@@ -1,0 +1,92 @@
+"""The tail: deliveries that are in the log and not yet in the index, in memory.
+
+    messages    ───────────────────────────────────────────────▶  every commit appends here, and no more is needed
+    deliveries  ────────────────────────────────┐                 follows later, in lots of many rows a mailbox
+    tail                                        └ ─ ─ ─ ─ ─ ─ ▶   the rest; a start reads it from the log again
+
+A mailbox's part of the tail is all that it was sent past its own `indexed`, so all of it is unread, and each of its
+seqs is above every one of that mailbox in the index: a reader puts it behind what the index says.
+
+Mailboxes stand in the order of their oldest delivery. So the first one says how far the log is indexed for all, and
+to take mailboxes whole from the front is to take the oldest.
+
+What a transaction does here is undone by `restore` if it is rolled back, and final with `settle`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+
+class Tail:
+    """Deliveries by mailbox, ascending. A mailbox is long that has `long_rows` or more."""
+
+    def __init__(self, long_rows: int) -> None:
+        self.rows = 0
+        self._long_rows = long_rows
+        self._seqs: dict[int, list[int]] = {}
+        self._long: list[int] = []
+        """Mailboxes that became long; some may have been taken since."""
+        self._taken: dict[int, list[int]] = {}
+        """What this transaction took."""
+
+    def add(self, mailbox: int, seq: int) -> None:
+        """Put one delivery behind all that are there."""
+        self.rows += 1
+        seqs = self._seqs.get(mailbox)
+        if seqs is None:
+            self._seqs[mailbox] = [seq]
+            return
+        seqs.append(seq)
+        if len(seqs) == self._long_rows:
+            self._long.append(mailbox)
+
+    def of(self, mailbox: int) -> Sequence[int]:
+        """Return a mailbox's deliveries."""
+        return self._seqs.get(mailbox, ())
+
+    def behind(self, mailbox: int, after: int) -> Sequence[int]:
+        """Return a mailbox's deliveries past `after`."""
+        seqs = self._seqs.get(mailbox, ())
+        return seqs[bisect_right(seqs, after) :]
+
+    def indexed(self, high: int) -> int:
+        """Return the seq up to which nothing is in the tail, `high` being the last one given."""
+        for seqs in self._seqs.values():
+            return seqs[0] - 1
+        return high
+
+    def by_age(self) -> Iterator[int]:
+        """Return mailboxes, those with the oldest delivery first. The tail may not change meanwhile."""
+        return iter(self._seqs)
+
+    def long(self) -> list[int]:
+        """Return the long mailboxes, and note them no longer."""
+        found, self._long = self._long, []
+        return [mailbox for mailbox in found if len(self.of(mailbox)) >= self._long_rows]
+
+    def take(self, mailbox: int) -> list[int]:
+        """Take out all deliveries of a mailbox."""
+        seqs = self._seqs.pop(mailbox, [])
+        self.rows -= len(seqs)
+        self._taken.setdefault(mailbox, []).extend(seqs)
+        return seqs
+
+    def settle(self) -> None:
+        """What was done since the last time is durable."""
+        self._taken.clear()
+
+    def restore(self, high: int) -> None:
+        """What was done since the last time is gone, and `high` is the last seq given, as it was then."""
+        for mailbox, seqs in self._taken.items():
+            self._seqs[mailbox] = seqs + self._seqs.get(mailbox, [])
+        self._taken.clear()
+        kept = [(mailbox, seqs[: bisect_right(seqs, high)]) for mailbox, seqs in self._seqs.items()]
+        self._seqs = {mailbox: seqs for mailbox, seqs in sorted(kept, key=_age) if seqs}
+        self._long = [mailbox for mailbox, seqs in self._seqs.items() if len(seqs) >= self._long_rows]
+        self.rows = sum(map(len, self._seqs.values()))
+
+
+def _age(item: tuple[int, list[int]]) -> list[int]:
+    return item[1][:1]
