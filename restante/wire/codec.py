@@ -18,7 +18,8 @@ for nothing but the very bytes that we would write ourselves, of which the lower
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgpack
@@ -52,10 +53,14 @@ class Reader(Generic[T]):
     def __init__(self, protocol: bytes, headers: Any, header_bytes_max: int, *, any_keys: bool = False) -> None:
         self._protocol = protocol
         self._headers = headers
-        self._decode = msgspec.msgpack.Decoder(headers).decode
         self._kinds = {kind.__struct_config__.tag: kind for kind in get_args(headers)}
         self._header_bytes_max = header_bytes_max
         self._strict_keys = not any_keys
+
+    @cached_property
+    def _decode(self) -> Callable[[bytes], T]:
+        """The quick decoder, made for the first frame: all of them take 20 ms, and a command speaks one protocol."""
+        return msgspec.msgpack.Decoder(self._headers).decode
 
     def read(self, frames: Sequence[bytes]) -> tuple[T, bytes]:
         """The header and the body (b"" if there is none) of an envelope's frames.
@@ -76,7 +81,7 @@ class Reader(Generic[T]):
                 "too_large", f"the header has {len(frame)} bytes, the limit is {self._header_bytes_max}"
             )
         try:
-            header: T = self._decode(frame)
+            header = self._decode(frame)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._convert(frame)
         return header if pack_header(header) == frame else self._convert(frame)
