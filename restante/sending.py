@@ -174,14 +174,19 @@ class Stream:
         """Make an envelope of what waits, as much as the limits let in, and send it."""
         bytes_max, header_max = min(ENVELOPE_BYTES, limits.body_bytes), limits.header_bytes - SEND_HEADER_BYTES
         messages_max, recipients_max = limits.messages_per_send, limits.recipients_per_send
+        message_bytes_max = min(limits.message_bytes, limits.body_bytes)
+        readers_max = min(limits.recipients_per_message, recipients_max)
         queue, messages = self._queue, list[Submission]()
         size = recipients = header = 0
         while queue and len(messages) < messages_max:
             message = queue.popleft()
             item = message.item
-            if message.state == SETTLED or self._unfit(message, item, limits, actions):
+            if message.state == SETTLED:
                 continue
             readers = len(item.to)
+            if item.size > message_bytes_max or readers > readers_max:
+                self._fail(message, _unfit(item, limits), actions)
+                continue
             size += item.size
             recipients += readers
             header += ENTRY_HEADER_BYTES + len(item.content_type) + RECIPIENT_HEADER_BYTES * readers
@@ -197,18 +202,6 @@ class Stream:
             envelope = Envelope(messages, size)
             self._flight.append(envelope)
             self._send(envelope, now, actions)
-
-    def _unfit(self, message: Submission, item: Item, limits: Limits, actions: list[Action]) -> bool:
-        """Refuse by itself what this server would refuse, with the envelope around it."""
-        if item.size > limits.message_bytes or item.size > limits.body_bytes:
-            text = f"the message has {item.size} bytes, this server takes {limits.message_bytes}"
-            self._fail(message, BodyTooLarge(text), actions)
-        elif len(item.to) > limits.recipients_per_message or len(item.to) > limits.recipients_per_send:
-            text = f"{len(item.to)} recipients, this server takes {limits.recipients_per_message} a message"
-            self._fail(message, TooLarge(text), actions)
-        else:
-            return False
-        return True
 
     def _send(self, envelope: Envelope, now: float, actions: list[Action]) -> None:
         envelope.n = self._next_n
@@ -375,3 +368,10 @@ def _soonest(messages: Iterable[Submission]) -> float:
 def _in_doubt(message: Submission, why: str) -> OutcomeUnknown:
     text = f"message {show_id(message.item.id)} was sent, but it is not known whether it was stored: {why}. "
     return OutcomeUnknown(text + "Send it again with the same id: it is never stored twice", message_id=message.item.id)
+
+
+def _unfit(item: Item, limits: Limits) -> ChatError:
+    """Why this server would refuse a message, with the envelope around it."""
+    if item.size > limits.message_bytes or item.size > limits.body_bytes:
+        return BodyTooLarge(f"the message has {item.size} bytes, this server takes {limits.message_bytes}")
+    return TooLarge(f"{len(item.to)} recipients, this server takes {limits.recipients_per_message} a message")
