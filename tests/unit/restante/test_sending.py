@@ -13,8 +13,8 @@ from restante import events
 from restante.events import SETTLED, Submission
 from restante.sending import ENVELOPE_BYTES, WINDOW_BYTES, WINDOW_ENVELOPES
 from restante.wire import codec, envelopes, errors, limits
-from restante.wire.envelopes import Error, Result, Send, Sent
-from tests.unit.restante.playing import Play, message, ready, tickets_of
+from restante.wire.envelopes import Error, LoggedIn, Result, Send, Sent
+from tests.unit.restante.playing import NAME, Play, message, ready, tickets_of
 
 MANY = 10_000
 
@@ -351,9 +351,11 @@ def test_no_deadline_is_overlooked_and_nothing_is_counted_wrong(seed: int) -> No
         else:
             play.pass_time(dice.choice([0.1, 1.0]))
             assert not [each for each in given if each.state != SETTLED and each.deadline <= play.now]
-        if any(isinstance(header, envelopes.Hello) for header in play.sent):
-            play.let_in()
-            play.sent = [header for header in play.sent if isinstance(header, Send)]
+        if play.all(envelopes.Hello):
+            play.welcome()
+        for resume in play.all(envelopes.Resume):  # not at once, if nothing was wanted any more
+            play.answer(LoggedIn(id=resume.id, account=1, name=NAME, expires_at_us=1))
+        play.sent = [header for header in play.sent if isinstance(header, Send)]
         left = [each for each in given if each.state != SETTLED]
         assert stream.expiry() <= min((each.deadline for each in left), default=math.inf)
         assert stream.unsettled == len(left)
