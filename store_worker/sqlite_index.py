@@ -7,7 +7,7 @@ hundred at once. Three rules say when a mailbox's rows go, all of them at a time
 - it is marked or closed: before that, in the same transaction;
 - they fill a leaf: with the commit that brought the last of them;
 - they are the oldest, and the tail is too long, or a start would have to read too much of the log: with each
-  commit, about as many rows as it brought; step by step all of them when nothing is committed.
+  commit, as many rows as it brought and a few more; when nothing is committed, step by step all of them.
 
 `meta.indexed` says up to which seq nothing is left behind; each row of `mailboxes` says the same of its own, and counts
 exactly that. Both are written with the rows they tell of. A start reads the log past the one, and leaves out what the
@@ -57,7 +57,8 @@ class Index:
     def replay(self) -> None:
         """Read the tail from the log. Raises apsw.Error."""
         for mailbox, seq in behind(self._db):
-            self.tail.add(mailbox, seq)
+            self.tail.add((mailbox,), seq)
+        self.tail.settle()
 
     def settle(self) -> None:
         """The transaction is durable."""
@@ -93,16 +94,16 @@ class Index:
         self.tail.take(mailbox)
         self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (mailbox,))
 
-    def follow(self, high: int, brought: int) -> None:
-        """Move what goes with a commit that brought so many deliveries. Raises apsw.Error."""
+    def follow(self, high: int) -> None:
+        """Move what goes with a commit. Raises apsw.Error."""
         for mailbox in sorted(self.tail.long()):
             self.take_in(mailbox)
         if self.tail.rows > self._bounds.tail_rows or high - self.tail.indexed(high) > self._bounds.replay_seqs:
-            self.step(brought)
+            self.step()
 
-    def step(self, brought: int = 0) -> None:
-        """Move the oldest: a step's worth, and as many as were brought meanwhile. Raises apsw.Error."""
-        rows = brought + self._bounds.step_rows
+    def step(self) -> None:
+        """Move the oldest: a step's worth, and as many as the transaction brought. Raises apsw.Error."""
+        rows = self.tail.brought + self._bounds.step_rows
         mailboxes: list[int] = []
         for mailbox in self.tail.by_age():
             if rows <= 0:

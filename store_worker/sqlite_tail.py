@@ -24,6 +24,8 @@ class Tail:
 
     def __init__(self, long_rows: int) -> None:
         self.rows = 0
+        self.brought = 0
+        """Deliveries that this transaction added."""
         self._long_rows = long_rows
         self._seqs: dict[int, list[int]] = {}
         self._long: list[int] = []
@@ -31,16 +33,18 @@ class Tail:
         self._taken: dict[int, list[int]] = {}
         """What this transaction took."""
 
-    def add(self, mailbox: int, seq: int) -> None:
-        """Put one delivery behind all that are there."""
-        self.rows += 1
-        seqs = self._seqs.get(mailbox)
-        if seqs is None:
-            self._seqs[mailbox] = [seq]
-            return
-        seqs.append(seq)
-        if len(seqs) == self._long_rows:
-            self._long.append(mailbox)
+    def add(self, mailboxes: Sequence[int], seq: int) -> None:
+        """Put a message's deliveries behind all that are there."""
+        self.rows += len(mailboxes)
+        self.brought += len(mailboxes)
+        for mailbox in mailboxes:
+            seqs = self._seqs.get(mailbox)
+            if seqs is None:
+                self._seqs[mailbox] = [seq]
+                continue
+            seqs.append(seq)
+            if len(seqs) == self._long_rows:
+                self._long.append(mailbox)
 
     def of(self, mailbox: int) -> Sequence[int]:
         """Return a mailbox's deliveries."""
@@ -76,12 +80,13 @@ class Tail:
     def settle(self) -> None:
         """What was done since the last time is durable."""
         self._taken.clear()
+        self.brought = 0
 
     def restore(self, high: int) -> None:
         """What was done since the last time is gone, and `high` is the last seq given, as it was then."""
         for mailbox, seqs in self._taken.items():
             self._seqs[mailbox] = seqs + self._seqs.get(mailbox, [])
-        self._taken.clear()
+        self.settle()
         kept = [(mailbox, seqs[: bisect_right(seqs, high)]) for mailbox, seqs in self._seqs.items()]
         self._seqs = {mailbox: seqs for mailbox, seqs in sorted(kept, key=_age) if seqs}
         self._long = [mailbox for mailbox, seqs in self._seqs.items() if len(seqs) >= self._long_rows]

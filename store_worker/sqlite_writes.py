@@ -12,12 +12,13 @@ by message, against counters that are exact at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Sequence, Set
 from functools import cache
 from typing import Final
 
 import apsw
 import msgpack
+import msgspec
 from msgspec import Struct
 
 from restante.wire.envelopes import TEXT, Result
@@ -41,10 +42,11 @@ from store_worker.journal import (
     closed_result,
     full_result,
 )
+from store_worker.sqlite_counts import Counters
 from store_worker.sqlite_index import Index
 from store_worker.sqlite_schema import LOT, Bindings, fetch, values
 
-_pack: Callable[[object], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Draft(Struct, gc=False):
@@ -84,7 +86,6 @@ class Writer:
         self._unread_max = unread_max
         self._poison = poison
         self._lot: list[Draft] = []
-        self._brought = 0
 
     def write(self, write: Write) -> Written:
         """Execute one batch. Raises apsw.Error."""
@@ -106,7 +107,7 @@ class Writer:
 
     def finish(self) -> None:
         """Write what is written once a transaction. Raises apsw.Error."""
-        self._index.follow(self.high, self._brought)
+        self._index.follow(self.high)
         self._index.save(self.high)
         self._db.execute("UPDATE meta SET high = ?, stored_at_us = ?", (self.high, self._now_us))
 
@@ -114,29 +115,28 @@ class Writer:
 
     def _take(self, draft: Draft) -> None:
         """Put a message into the lot, or answer it at once."""
-        refused = self._refused(draft)
+        boxes = [self._counts.of(mailbox) for mailbox in draft.message.mailboxes]
+        refused = self._refused(draft, boxes)
         if refused is not None:
             self._flush()  # what went before it may be the same id, or a repetition that was counted as new
-            refused = self._refused(draft)
+            refused = self._refused(draft, boxes)
         if refused is not None:
             draft.results[draft.place] = self._known(draft) or refused
             return
-        for mailbox in draft.message.mailboxes:
-            counters = self._counts.of(mailbox)
+        for counters in boxes:
             counters.unread += 1
             counters.total += 1
         self._lot.append(draft)
         if len(self._lot) == LOT:
             self._flush()
 
-    def _refused(self, draft: Draft) -> Result | None:
+    def _refused(self, draft: Draft, boxes: Sequence[Counters]) -> Result | None:
         message = draft.message
         if message.refusal:
             return Result(code=message.refusal, text=message.refusal_text)
         if (message.id, draft.sender) in self._poison:
             return Result(code="poison", text="Storing this message failed again and again; it was set aside.")
-        for place, mailbox in enumerate(message.mailboxes):
-            counters = self._counts.of(mailbox)
+        for place, counters in enumerate(boxes):
             if counters.closed:
                 return closed_result(message.to[place])
             if counters.unread >= self._unread_max:
@@ -159,8 +159,7 @@ class Writer:
             bindings += (now_us, m.reply_to, draft.content)
         self._db.execute(_insert_messages(len(lot)), bindings)
         if self._db.changes() == len(lot):
-            for seq, draft in enumerate(lot, first):
-                self._accept(draft, seq)
+            self._accept(lot, first)
         else:
             self._sort_out(lot, first)
 
@@ -170,7 +169,7 @@ class Writer:
         new = {seq for (seq,) in rows}
         for seq, draft in enumerate(lot, first):
             if seq in new:
-                self._accept(draft, seq)
+                self._accept([draft], seq)
                 continue
             for mailbox in draft.message.mailboxes:
                 counters = self._counts.of(mailbox)
@@ -180,12 +179,13 @@ class Writer:
             assert known is not None, "a message was neither stored nor known"
             draft.results[draft.place] = known
 
-    def _accept(self, draft: Draft, seq: int) -> None:
-        self.high = seq
-        draft.results[draft.place] = Result(seq=seq, stored_at_us=self._now_us)
-        for mailbox in draft.message.mailboxes:
-            self._tail.add(mailbox, seq)
-        self._brought += len(draft.message.mailboxes)
+    def _accept(self, drafts: Sequence[Draft], first: int) -> None:
+        """Answer messages that are stored under the seqs from `first` on."""
+        add, now_us = self._tail.add, self._now_us
+        for seq, draft in enumerate(drafts, first):
+            draft.results[draft.place] = Result(seq=seq, stored_at_us=now_us)
+            add(draft.message.mailboxes, seq)
+        self.high = first + len(drafts) - 1
 
     def _known(self, draft: Draft) -> Result | None:
         row = self._db.execute(_SELECT_KNOWN, (draft.message.id, draft.sender)).fetchone()
