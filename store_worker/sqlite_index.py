@@ -41,8 +41,9 @@ class Bounds(Struct, frozen=True):
     """Deliveries in the tail: a hundred for each of 1,000 mailboxes. 5 MB, 25 if each is of another mailbox."""
     replay_seqs: int = 200_000
     """Seqs of the log that a start reads again: some tenths of a second."""
-    step_rows: int = 1_000
-    """Deliveries that go in one step, some milliseconds; with a commit, as many more than it brought."""
+    step_rows: int = 500
+    """Deliveries that go in one step: 1 to 10 ms, by how many mailboxes they are; with a commit, so many and as many as it
+    brought."""
 
 
 class Index:
