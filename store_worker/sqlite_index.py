@@ -42,8 +42,8 @@ class Bounds(Struct, frozen=True):
     replay_seqs: int = 200_000
     """Seqs of the log that a start reads again: some tenths of a second."""
     step_rows: int = 500
-    """Deliveries that go in one step: 1 to 10 ms, by how many mailboxes they are; with a commit, so many and as many as it
-    brought."""
+    """Deliveries that go in one step: 1 to 10 ms, by how many mailboxes they are of. With a commit, so many more than
+    it brought."""
 
 
 class Index:
