@@ -11,6 +11,7 @@ go into the folder. Nothing outside it is written, and no process is left.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -165,7 +166,8 @@ def interrupted(*_: object) -> None:
     """Ctrl-C, or SIGTERM: stop, once. What ends the servers must not be interrupted in its turn."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    print("stopping …", file=sys.stderr)
+    # Not by `print`: the signal may have come in the middle of one, which then raises another error than this.
+    os.write(2, "stopping …\n".encode())
     raise KeyboardInterrupt
 
 
