@@ -1,9 +1,11 @@
-"""How much a sender may have on its way, for peers whose library leaves that to the caller."""
+"""How much may be on its way, and how long one waits for it, for peers whose library leaves that to the caller."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from benchmarks.peers.peer import IN_FLIGHT, Message
@@ -46,3 +48,17 @@ def due_together(schedule: Iterable[tuple[float, Message]]) -> Iterator[list[Mes
         together.append(message)
     if together:
         yield together
+
+
+def drained_in_turn(mailboxes: int, at_once: int, expected: int, drain: Callable[[range], int]) -> int:
+    """Drain mailboxes, so many at once, again and again: until as much came as was expected, or nothing any more."""
+    bounds = [*range(0, mailboxes, at_once), mailboxes]
+    drained, last_at, pause = 0, time.monotonic(), threading.Event()
+    while drained < expected and time.monotonic() - last_at < NOTHING_S:
+        count = sum(drain(range(*bound)) for bound in pairwise(bounds))
+        drained += count
+        if count:
+            last_at = time.monotonic()
+        else:
+            pause.wait(STOP_LOOK_S)
+    return drained

@@ -23,16 +23,14 @@ import pwd
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
 from benchmarks.peers.child import HOST, ChildServer, find, output
-from benchmarks.peers.flight import NOTHING_S, STOP_LOOK_S, due_together, lots
+from benchmarks.peers.flight import STOP_LOOK_S, drained_in_turn, due_together, lots
 from benchmarks.peers.peer import Message, Peer, Server
 from benchmarks.processes import free_port
 
@@ -103,16 +101,7 @@ class PostgresqlClient:
         pass
 
     def drain(self, mailboxes: int, expected: int) -> int:
-        bounds = [*range(0, mailboxes, MAILBOXES_A_COMMIT), mailboxes]
-        drained, last_at, pause = 0, time.monotonic(), threading.Event()
-        while drained < expected and time.monotonic() - last_at < NOTHING_S:
-            count = sum(self._drain_some(range(*bound)) for bound in pairwise(bounds))
-            drained += count
-            if count:
-                last_at = time.monotonic()
-            else:
-                pause.wait(STOP_LOOK_S)
-        return drained
+        return drained_in_turn(mailboxes, MAILBOXES_A_COMMIT, expected, self._drain_some)
 
     def _drain_some(self, mailboxes: range) -> int:
         """The rows are here before the commit that acknowledges them."""

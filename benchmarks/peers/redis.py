@@ -16,17 +16,15 @@ always the same thread's, for order.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.peers.child import HOST, ChildServer, find, listens, output
-from benchmarks.peers.flight import ANSWER_S, NOTHING_S, STOP_LOOK_S, lots
+from benchmarks.peers.flight import ANSWER_S, STOP_LOOK_S, drained_in_turn, lots
 from benchmarks.peers.peer import Message, Peer, Server
 from benchmarks.processes import free_port
 from benchmarks.schedule import paced
@@ -110,16 +108,7 @@ class RedisClient:
 
     def drain(self, mailboxes: int, expected: int) -> int:
         """Each round trip acknowledges what the one before brought, and brings more."""
-        bounds = [*range(0, mailboxes, STREAMS_A_READ), mailboxes]
-        drained, last_at, pause = 0, time.monotonic(), threading.Event()
-        while drained < expected and time.monotonic() - last_at < NOTHING_S:
-            count = sum(self._drain_streams(range(*bound)) for bound in pairwise(bounds))
-            drained += count
-            if count:
-                last_at = time.monotonic()
-            else:
-                pause.wait(STOP_LOOK_S)
-        return drained
+        return drained_in_turn(mailboxes, STREAMS_A_READ, expected, self._drain_streams)
 
     def _drain_streams(self, mailboxes: range) -> int:
         wanted: dict[Any, Any] = {stream(mailbox): ">" for mailbox in mailboxes}

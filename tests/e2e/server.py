@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.local_server import LocalServer, chat
+from benchmarks.local_server import ROOT, LocalServer, chat
 
 SERVICES: Final = {"broker": "broker", "auth": "auth_service", "store": "store_worker"}
 """A service's name here, and the module that its process runs."""
@@ -34,6 +35,32 @@ def lives(pid: int) -> bool:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start Python so that all it leaves lies in a folder."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder), "HOME": str(folder)},
+        cwd=ROOT,
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of living processes that name a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and lives(int(process.name)):
+            try:
+                words = (process / "cmdline").read_bytes()
+            except OSError:
+                continue  # it has ended, or is another user's
+            if str(folder).encode() in words:
+                found.append(words.decode("utf-8", "replace"))
+    return found
 
 
 class Server(LocalServer):

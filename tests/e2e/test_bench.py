@@ -1,24 +1,20 @@
 """`make bench` in a tiny size: it measures a real server, writes what it found, and leaves nothing behind."""
 
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 import zmq
 
-from benchmarks.local_server import ROOT
 from benchmarks.peers import by_key
 from benchmarks.peers.restante import Place
 from benchmarks.results import Results
 from restante.wire import codec
 from restante.wire import envelopes as e
 from restante.wire.address import parse_address
-from tests.e2e.server import lives, wait_for
+from tests.e2e.server import processes_of, run_in, wait_for
 
 # Some servers and thirty processes one after the other: a busy machine takes its time.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -42,26 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", TINY, "--out", str(folder.parent / "out"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TMPDIR": str(folder), "HOME": str(folder)},
-        cwd=ROOT,
-    )
-
-
-def left(folder: Path) -> Iterator[str]:
-    """The processes that have something to do with a folder, by their command lines."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and lives(int(process.name)):
-            try:
-                words = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(folder).encode() in words:
-                yield words.decode()
+    return run_in(folder, "-c", TINY, "--out", str(folder.parent / "out"), *arguments)
 
 
 def results_in(folder: Path) -> Results:
@@ -83,7 +60,7 @@ def test_it_measures_writes_and_leaves_nothing(folder: Path) -> None:
     assert "| Restante | yes |" in page
     assert (folder.parent / "out" / "send.svg").exists()
     assert list(folder.iterdir()) == []
-    assert list(left(folder)) == []
+    assert processes_of(folder) == []
 
 
 def test_what_has_a_server_of_its_own_is_measured_too(folder: Path) -> None:
@@ -95,7 +72,7 @@ def test_what_has_a_server_of_its_own_is_measured_too(folder: Path) -> None:
     points = {(sample.question, sample.point) for sample in found.samples}
     assert points == {("growth", "500"), ("clients", "5"), ("command", "")}
     assert all(value > 0 for sample in found.samples for key, value in sample.values.items() if key in ("page", "took"))
-    assert list(left(folder)) == []
+    assert processes_of(folder) == []
 
 
 def test_an_interrupt_ends_everything_and_what_was_found_is_written(folder: Path) -> None:
@@ -112,18 +89,18 @@ def test_an_interrupt_ends_everything_and_what_was_found_is_written(folder: Path
     assert results_in(folder).samples != []
     assert "interrupted" in [note.kind for note in results_in(folder).notes]
     assert list(folder.iterdir()) == []
-    assert list(left(folder)) == []
+    assert processes_of(folder) == []
 
 
 def test_a_server_that_is_just_starting_ends_too(folder: Path) -> None:
     with started(folder, "--peers", "restante", "--only", "send") as bench:
-        wait_for(lambda: any("store_worker" in words for words in left(folder)), "a store", wait_s=100)
+        wait_for(lambda: any("store_worker" in words for words in processes_of(folder)), "a store", wait_s=100)
         bench.send_signal(signal.SIGTERM)
         said, _ = bench.communicate(timeout=150)
     assert bench.returncode == 130, said
     assert results_in(folder).samples == []
     assert list(folder.iterdir()) == []
-    wait_for(lambda: list(left(folder)) == [], "the end of every process", wait_s=30)
+    wait_for(lambda: processes_of(folder) == [], "the end of every process", wait_s=30)
 
 
 @pytest.mark.parametrize(("key", "answers"), [("restante-plain", True), ("restante", False)])

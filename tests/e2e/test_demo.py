@@ -1,20 +1,15 @@
 """The demo and the replay do what they say, and leave nothing behind, also when they are interrupted."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks import corpus, replay
 from benchmarks.corpus import Written
-from benchmarks.local_server import ROOT
 from benchmarks.replay import Accepted
 from restante import Client
-from tests.e2e.server import Server, lives, wait_for
+from tests.e2e.server import Server, processes_of, run_in, wait_for
 
 
 @pytest.fixture
@@ -24,31 +19,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "t"
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TMPDIR": str(folder), "HOME": str(folder)},
-        cwd=ROOT,
-    )
-
-
-def servers(folder: Path) -> Iterator[int]:
-    """The processes that have something to do with a folder."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and lives(int(process.name)):
-            try:
-                words = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(folder).encode() in words:
-                yield int(process.name)
-
-
 def test_the_demo_sends_compares_and_shows(folder: Path) -> None:
-    with started(folder, "examples.demo", "--conversations", "3") as demo:
+    with run_in(folder, "-m", "examples.demo", "--conversations", "3") as demo:
         said, _ = demo.communicate(timeout=50)
     messages = sum(len(one.messages) for one in corpus.conversations(3))
     assert demo.returncode == 0, said
@@ -56,26 +28,26 @@ def test_the_demo_sends_compares_and_shows(folder: Path) -> None:
         assert f"{what:<12}{messages:>8,}\n" in said
     assert said.count("$ chat --profile") == 2
     assert list(folder.iterdir()) == []
-    assert list(servers(folder)) == []
+    assert processes_of(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_the_demo_leaves_nothing(folder: Path, number: signal.Signals) -> None:
-    with started(folder, "examples.demo") as demo:
+    with run_in(folder, "-m", "examples.demo") as demo:
         assert demo.stdout is not None
         while "its address" not in (line := demo.stdout.readline()):
             assert line, "the demo ended before its server was ready"
-        assert len(list(servers(folder))) == 4
+        assert len(processes_of(folder)) == 4
         demo.send_signal(number)
         said, _ = demo.communicate(timeout=50)
     assert demo.returncode == 130
     assert "Interrupted" in said
-    wait_for(lambda: not list(servers(folder)), "the server and its services are gone")
+    wait_for(lambda: not processes_of(folder), "the server and its services are gone")
     assert list(folder.iterdir()) == []
 
 
 def test_the_replay_compares_every_message(folder: Path) -> None:
-    with started(folder, "benchmarks.replay", "--conversations", "5") as run:
+    with run_in(folder, "-m", "benchmarks.replay", "--conversations", "5") as run:
         said, _ = run.communicate(timeout=50)
     messages = sum(len(one.messages) for one in corpus.conversations(5))
     assert run.returncode == 0, said
