@@ -24,15 +24,15 @@ IN_FLIGHT_BYTES: Final = 32 << 20
 """A thousand bodies of 1 MiB would be a gigabyte in the client, and again in the server."""
 
 
-def in_flight(messages: Sequence[Message]) -> int:
-    """How many of these may be unacknowledged at a time: IN_FLIGHT, fewer if they are large."""
+def in_flight(messages: Sequence[Message], most: int = IN_FLIGHT) -> int:
+    """How many of these may be unacknowledged at a time: `most`, fewer if they are large."""
     largest = max((len(message.body) for message in messages), default=0)
-    return max(1, min(IN_FLIGHT, IN_FLIGHT_BYTES // max(1, largest)))
+    return max(1, min(most, IN_FLIGHT_BYTES // max(1, largest)))
 
 
-def lots(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+def lots(messages: Sequence[Message], most: int = IN_FLIGHT) -> Iterator[Sequence[Message]]:
     """The messages in lots of as many as may be unacknowledged."""
-    size = in_flight(messages)
+    size = in_flight(messages, most)
     for start in range(0, len(messages), size):
         yield messages[start : start + size]
 

@@ -31,7 +31,10 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 IN_FLIGHT: Final = 1_000
-"""Messages that a sender may have unacknowledged, for every peer alike: what bounds the memory of a real one."""
+IN_FLIGHT_MANY: Final = 8_192
+"""Messages that a sender may have unacknowledged: each peer the one with which it was faster. Some queue or throttle
+beyond the smaller, some gather larger batches by it.
+"""
 
 MAILBOXES: Final = 1_000
 """Among which messages are spread, one after the other."""
@@ -88,7 +91,7 @@ class Client(Protocol):
         """
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send them, pipelined, with at most IN_FLIGHT unacknowledged; return when all are acknowledged.
+        """Send them, pipelined, with at most IN_FLIGHT or IN_FLIGHT_MANY unacknowledged; return when all are acknowledged.
 
         Lists come in one call, so a client may batch as its library does. Raises if one isn't acknowledged. Each
         mailbox keeps the order.
@@ -97,15 +100,15 @@ class Client(Protocol):
     def send_each(self, messages: Sequence[Message]) -> None:
         """The same for a caller who has one message at a time: a call of the library's public function for each.
 
-        Up to IN_FLIGHT calls may be on their way. No batching here: only what the library does by itself.
+        As many calls may be on their way. No batching here: only what the library does by itself.
         """
 
     def send_at(self, schedule: Iterable[tuple[float, Message]]) -> None:
         """Send each at its time (`time.monotonic()`, seconds, ascending), whatever has become of those before.
 
         An open loop: answers are taken meanwhile, and one that is late is sent at once, not left out. Returns when all
-        are acknowledged. `benchmarks.schedule` waits for each time (`paced`, `paced_async`). No limit of
-        IN_FLIGHT.
+        are acknowledged. `benchmarks.schedule` waits for each time (`paced`, `paced_async`). There is no
+        limit to what is on its way.
         """
 
     def send_to_all(self, body: bytes, mailboxes: int) -> None:

@@ -31,7 +31,7 @@ from typing import Any, Final, LiteralString
 
 from benchmarks.peers.child import HOST, ChildServer, find, output
 from benchmarks.peers.flight import STOP_LOOK_S, drained_in_turn, due_together, lots
-from benchmarks.peers.peer import Message, Peer, Server
+from benchmarks.peers.peer import IN_FLIGHT_MANY, Message, Peer, Server
 from benchmarks.processes import free_port
 
 OWNER: Final = "postgres"
@@ -75,7 +75,7 @@ class PostgresqlClient:
             self._connection.execute(NOTIFIER)
 
     def send(self, messages: Sequence[Message]) -> None:
-        for lot in lots(messages):
+        for lot in lots(messages, IN_FLIGHT_MANY):
             self._insert(lot)
 
     def _insert(self, messages: Sequence[Message]) -> None:
@@ -84,7 +84,7 @@ class PostgresqlClient:
             cursor.executemany(INSERT, messages)
 
     def send_each(self, messages: Sequence[Message]) -> None:
-        for lot in lots(messages):
+        for lot in lots(messages, IN_FLIGHT_MANY):
             with self._connection.pipeline(), self._connection.cursor() as cursor:
                 for message in lot:
                     cursor.execute(INSERT, message)

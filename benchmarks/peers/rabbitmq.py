@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from benchmarks.peers.child import HOST, ChildServer, find, listens
 from benchmarks.peers.flight import ANSWER_S, NOTHING_S, STOP_LOOK_S, in_flight
-from benchmarks.peers.peer import IN_FLIGHT, Message, Peer, Server
+from benchmarks.peers.peer import IN_FLIGHT, IN_FLIGHT_MANY, Message, Peer, Server
 from benchmarks.processes import free_port
 from benchmarks.schedule import paced_async, precise_loop
 
@@ -108,12 +108,13 @@ class Channel:
 class RabbitmqClient:
     """One connection; a channel to send on, others for as long as something is read."""
 
-    def __init__(self, endpoint: str, kind: str) -> None:
+    def __init__(self, endpoint: str, kind: str, in_flight: int) -> None:
         import pika
         from pika.adapters.asyncio_connection import AsyncioConnection
 
         self._runner = asyncio.Runner(loop_factory=precise_loop)
         self._kind = kind
+        self._in_flight = in_flight
         self._persistent = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
         self._parameters = pika.URLParameters(endpoint)
         self._parameters.heartbeat = 0  # between two calls nobody is there to answer one
@@ -159,7 +160,7 @@ class RabbitmqClient:
     send_each = send  # one call a message is what the protocol has
 
     async def _send(self, messages: Sequence[Message]) -> None:
-        limit = in_flight(messages)
+        limit = in_flight(messages, self._in_flight)
         sender = self._sending
         for number, (mailbox, body) in enumerate(messages):
             await sender.below(limit)
@@ -316,11 +317,12 @@ class Rabbitmq:
 
     durable = True
 
-    def __init__(self, key: str, name: str, promise: str, kind: str) -> None:
+    def __init__(self, key: str, name: str, promise: str, kind: str, in_flight: int) -> None:
         self.key = key
         self.name = name
         self.promise = promise
         self._kind = kind
+        self._in_flight = in_flight
 
     def missing(self) -> str | None:
         if _program("rabbitmq-server") is None:
@@ -354,7 +356,7 @@ class Rabbitmq:
         return server
 
     def client(self, endpoint: str, number: int) -> RabbitmqClient:
-        return RabbitmqClient(endpoint, self._kind)
+        return RabbitmqClient(endpoint, self._kind, self._in_flight)
 
 
 def _program(name: str) -> str | None:
@@ -386,11 +388,13 @@ PEERS: Final[tuple[Peer, ...]] = (
         "RabbitMQ durable queue",
         "Persisted to disk and synced, in batches, before the confirm (persistent messages, durable classic queues).",
         "classic",
+        IN_FLIGHT,
     ),
     Rabbitmq(
         "rabbitmq-quorum",
         "RabbitMQ quorum queue",
         "In the log of a majority of replicas, here the only one, and synced before the confirm.",
         "quorum",
+        IN_FLIGHT_MANY,
     ),
 )

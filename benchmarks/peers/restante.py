@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import secrets
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from auth_service.accounts import Grant, operation_key, secret_hash
 from auth_service.sqlite import SqliteAccounts
 from benchmarks.local_server import LocalServer
 from benchmarks.peers import plaintext
-from benchmarks.peers.peer import IN_FLIGHT, MAILBOXES, Message, Peer, Server
+from benchmarks.peers.peer import MAILBOXES, Message, Peer, Server
 from benchmarks.processes import children, folder_bytes, words_of
 from benchmarks.schedule import paced_async, precise_loop
 from restante import AsyncClient, Client, Outgoing
@@ -154,8 +153,6 @@ class RestanteClient:
 
     def prepare(self, mailboxes: int) -> None:
         assert mailboxes <= MAILBOXES
-        # The library lets 8,192 be on their way; here it has no more than the others.
-        vars(importlib.import_module("restante.driver"))["UNSETTLED_MAX"] = IN_FLIGHT
         self._sender = Client(self._place.address, token=self._token, timeout_s=CALL_S)
         self._sender.overview()
 

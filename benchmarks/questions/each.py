@@ -17,7 +17,7 @@ def ask(stage: Stage, sizes: Sizes) -> Iterator[Sample]:
 QUESTION = Question(
     key="each",
     title="One sender, each message a call of its own",
-    method="As before, but the caller gives one message at a time to the library's public function, with up to 1,000"
+    method="As before, but the caller gives one message at a time to the library's public function, with as many"
     " calls on their way. Whatever batching there is, the library does.",
     columns=(Column(key="rate", header="messages a second", unit="/s"),),
     ask=ask,

@@ -32,8 +32,8 @@ def ask(stage: Stage, sizes: Sizes) -> Iterator[Sample]:
 QUESTION = Question(
     key="send",
     title="One sender, 256 bytes to 1,000 mailboxes",
-    method="One client process sends for some seconds with up to 1,000 messages unacknowledged, in the way its library"
-    " is fastest, and waits for every acknowledgement.",
+    method="One client process sends for some seconds, pipelined, with as many messages unacknowledged as it is fastest"
+    " with, in the way its library is fastest, and waits for every acknowledgement.",
     columns=(Column(key="rate", header="messages a second", unit="/s"),),
     ask=ask,
 )

@@ -29,7 +29,7 @@ def ask(stage: Stage, sizes: Sizes) -> Iterator[Sample]:
 QUESTION = Question(
     key="senders",
     title="Four senders at the same time",
-    method="Four client processes send equal shares to the same 1,000 mailboxes, each with up to 1,000 messages"
+    method="Four client processes send equal shares to the same 1,000 mailboxes, each with as many messages"
     " unacknowledged. Counted from the first send to the last acknowledgement.",
     columns=(Column(key="rate", header="messages a second, all", unit="/s"),),
     ask=ask,
