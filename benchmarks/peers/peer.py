@@ -91,7 +91,7 @@ class Client(Protocol):
         """
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send them, pipelined, with at most IN_FLIGHT or IN_FLIGHT_MANY unacknowledged; return when all are acknowledged.
+        """Send them, pipelined, with at most IN_FLIGHT or IN_FLIGHT_MANY unacknowledged; return when all are answered.
 
         Lists come in one call, so a client may batch as its library does. Raises if one isn't acknowledged. Each
         mailbox keeps the order.
