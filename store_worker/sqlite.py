@@ -45,9 +45,8 @@ class SqliteJournal:
     ) -> None:
         """Open `path`, making it if there is none. Raises Unusable. `vfs` names an apsw VFS, for tests."""
         self._path = path
-        self._unread_max = unread_max
         self._db = open_database(path, vfs)
-        self._index = Index(self._db, bounds)
+        self._index = Index(self._db, bounds, unread_max)
         self._reads = Reads(self._db, self._index)
         self._suspicion = Suspicion()
         self._owed: dict[str, tuple[int, bytes]] = {}
@@ -102,13 +101,14 @@ class SqliteJournal:
         return self._reading(lambda: self._reads.status(query))
 
     def count(self, query: CountMailbox) -> MailboxCounted:
-        counters = self._reading(lambda: self._index.counts.of(query.mailbox))
-        return MailboxCounted(unread=counters.unread, total=counters.total)
+        mailbox = self._reading(lambda: self._index.mailboxes.of(query.mailbox))
+        return MailboxCounted(unread=mailbox.unread, total=mailbox.total)
 
     def catch_up(self) -> bool:
         def step() -> None:
             self._index.step()
-            self._index.save(self._high)
+            indexed = self._index.save(self._high)
+            self._db.execute("UPDATE meta SET indexed = ?", (indexed,))
 
         if self._index.tail.rows:
             self._transaction(step)
@@ -137,7 +137,7 @@ class SqliteJournal:
         now_us = max(now_us, self._stored_at_us)
         suspicion = self._suspicion
         settling = not (suspicion.awake or suspicion.settled)
-        writer = Writer(self._db, self._index, self._high, now_us, unread_max=self._unread_max, poison=suspicion.poison)
+        writer = Writer(self._db, self._index, self._high, now_us, suspicion.poison)
 
         def execute() -> list[Written]:
             written = [writer.write(write) for write in writes]

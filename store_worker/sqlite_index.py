@@ -24,7 +24,7 @@ import apsw
 import msgpack
 from msgspec import Struct
 
-from store_worker.sqlite_counts import Counts
+from store_worker.sqlite_mailboxes import Mailboxes
 from store_worker.sqlite_schema import Bindings, lots, values
 from store_worker.sqlite_tail import Tail
 
@@ -47,53 +47,58 @@ class Bounds(Struct, frozen=True):
 
 
 class Index:
-    """The index with its tail and its counters. Its caller begins and ends transactions."""
+    """The index with its tail and its mailboxes. Its caller begins and ends transactions."""
 
-    def __init__(self, db: apsw.Connection, bounds: Bounds) -> None:
+    def __init__(self, db: apsw.Connection, bounds: Bounds, unread_max: int) -> None:
         self._db = db
         self._bounds = bounds
         self.tail = Tail(bounds.leaf_rows)
-        self.counts = Counts(db, self.tail)
+        self.mailboxes = Mailboxes(db, self.tail, unread_max)
 
     def replay(self) -> None:
         """Read the tail from the log. Raises apsw.Error."""
         for mailbox, seq in behind(self._db):
-            self.tail.add((mailbox,), seq)
+            self.tail.add(mailbox, seq)
         self.tail.settle()
 
     def settle(self) -> None:
         """The transaction is durable."""
         self.tail.settle()
-        self.counts.settle()
+        self.mailboxes.settle()
 
     def restore(self, high: int) -> None:
         """The transaction is gone; `high` was the last seq given before it."""
         self.tail.restore(high)
-        self.counts.forget()
+        self.mailboxes.forget()
 
-    def save(self, high: int) -> None:
-        """Write, at a transaction's end, how far it all came. Raises apsw.Error."""
-        self.counts.save()
-        self._db.execute("UPDATE meta SET indexed = ?", (self.tail.indexed(high),))
+    def save(self, high: int) -> int:
+        """Write, at a transaction's end, how far each mailbox came; give how far all did, which meta is to say.
 
-    def take_in(self, mailbox: int) -> None:
+        Raises apsw.Error.
+        """
+        self.mailboxes.save()
+        return self.tail.indexed(high)
+
+    def take_in(self, number: int) -> None:
         """Move all of a mailbox. Raises apsw.Error."""
-        counters = self.counts.to_change(mailbox)  # before its tail is gone: that is counted in them
-        seqs = self.tail.take(mailbox)
+        mailbox = self.mailboxes.to_change(number)
+        seqs = self.mailboxes.take(mailbox)
         if seqs:
-            counters.indexed = seqs[-1]
+            mailbox.indexed = seqs[-1]
+            mailbox.indexed_unread += len(seqs)
+            mailbox.indexed_total += len(seqs)
         for lot in lots(seqs):
-            bindings: Bindings = [mailbox, *lot]
+            bindings: Bindings = [number, *lot]
             self._db.execute(_insert_deliveries(len(lot)), bindings)
 
-    def drop(self, mailbox: int, high: int) -> None:
+    def drop(self, number: int, high: int) -> None:
         """Close a mailbox, which then holds nothing; `high` is the last seq given. Raises apsw.Error."""
-        counters = self.counts.to_change(mailbox)
-        counters.unread = counters.total = 0
-        counters.closed = True
-        counters.indexed = high
-        self.tail.take(mailbox)
-        self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (mailbox,))
+        mailbox = self.mailboxes.to_change(number)
+        self.mailboxes.take(mailbox)
+        mailbox.indexed_unread = mailbox.indexed_total = 0
+        mailbox.closed = True
+        mailbox.indexed = high
+        self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (number,))
 
     def follow(self, high: int) -> None:
         """Move what goes with a commit. Raises apsw.Error."""

@@ -42,11 +42,11 @@ class Reads:
     def __init__(self, db: apsw.Connection, index: Index) -> None:
         self._db = db
         self._tail = index.tail
-        self._counts = index.counts
+        self._mailboxes = index.mailboxes
 
     def page(self, query: ReadPage, high: int) -> tuple[PageRead, bytes]:
         """Return the page that `Journal.page` describes; `high` is the high-water."""
-        delivered_through = self._counts.of(query.mailbox).delivered_through
+        delivered_through = self._mailboxes.of(query.mailbox).delivered_through
         limit, bytes_max = page_bounds(query)
         rows, through = self._rows(query, limit)
         entries: list[Entry] = []
@@ -120,6 +120,6 @@ class Reads:
 
     def _state(self, name: str, mailbox: int, seq: int, stored_at_us: int) -> RecipientState:
         read = self._db.execute(_READ_AT, (mailbox, seq)).fetchone()
-        state = state_of(read is not None, seq, self._counts.of(mailbox).delivered_through)
+        state = state_of(read is not None, seq, self._mailboxes.of(mailbox).delivered_through)
         at_us = {"read": read[0] if read else 0, "delivered": 0, "stored": stored_at_us}[state]
         return RecipientState(name=name, state=state, state_at_us=at_us)

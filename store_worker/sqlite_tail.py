@@ -26,29 +26,41 @@ class Tail:
         self.rows = 0
         self.brought = 0
         """Deliveries that this transaction added."""
-        self._long_rows = long_rows
+        self.long_rows = long_rows
         self._seqs: dict[int, list[int]] = {}
         self._long: list[int] = []
         """Mailboxes that became long; some may have been taken since."""
         self._taken: dict[int, list[int]] = {}
         """What this transaction took."""
 
-    def add(self, mailboxes: Sequence[int], seq: int) -> None:
-        """Put a message's deliveries behind all that are there."""
-        self.rows += len(mailboxes)
-        self.brought += len(mailboxes)
-        for mailbox in mailboxes:
-            seqs = self._seqs.get(mailbox)
-            if seqs is None:
-                self._seqs[mailbox] = [seq]
-                continue
-            seqs.append(seq)
-            if len(seqs) == self._long_rows:
-                self._long.append(mailbox)
+    def add(self, mailbox: int, seq: int) -> list[int]:
+        """Put a delivery behind all that are there; give its mailbox's, to which more may be appended (`grew`)."""
+        self.grew(1)
+        seqs = self._seqs.get(mailbox)
+        if seqs is None:
+            seqs = self._seqs[mailbox] = []
+        seqs.append(seq)
+        if len(seqs) == self.long_rows:
+            self._long.append(mailbox)
+        return seqs
 
-    def of(self, mailbox: int) -> Sequence[int]:
+    def grew(self, rows: int) -> None:
+        """So many deliveries were appended to what `add` gave, none of which made a mailbox long."""
+        self.rows += rows
+        self.brought += rows
+
+    def remove(self, mailbox: int, seq: int) -> list[int]:
+        """Take out one delivery that this transaction added; give those of its mailbox that are left."""
+        self.grew(-1)
+        seqs = self._seqs[mailbox]
+        seqs.remove(seq)
+        if not seqs:
+            del self._seqs[mailbox]
+        return seqs
+
+    def of(self, mailbox: int) -> list[int]:
         """Return a mailbox's deliveries."""
-        return self._seqs.get(mailbox, ())
+        return self._seqs.get(mailbox, [])
 
     def behind(self, mailbox: int, after: int) -> Sequence[int]:
         """Return a mailbox's deliveries past `after`."""
@@ -68,7 +80,7 @@ class Tail:
     def long(self) -> list[int]:
         """Return the long mailboxes, and note them no longer."""
         found, self._long = self._long, []
-        return [mailbox for mailbox in found if len(self.of(mailbox)) >= self._long_rows]
+        return [mailbox for mailbox in found if len(self.of(mailbox)) >= self.long_rows]
 
     def take(self, mailbox: int) -> list[int]:
         """Take out all deliveries of a mailbox."""
@@ -89,7 +101,7 @@ class Tail:
         self.settle()
         kept = [(mailbox, seqs[: bisect_right(seqs, high)]) for mailbox, seqs in self._seqs.items()]
         self._seqs = {mailbox: seqs for mailbox, seqs in sorted(kept, key=_age) if seqs}
-        self._long = [mailbox for mailbox, seqs in self._seqs.items() if len(seqs) >= self._long_rows]
+        self._long = [mailbox for mailbox, seqs in self._seqs.items() if len(seqs) >= self.long_rows]
         self.rows = sum(map(len, self._seqs.values()))
 
 

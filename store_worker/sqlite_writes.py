@@ -1,13 +1,14 @@
 """One transaction's writes: many batches into few statements.
 
-Messages go in lots of LOT rows, `ON CONFLICT (id, sender) DO NOTHING`. Where fewer rows came of a lot than were
+Messages go in lots of up to LOT rows, `ON CONFLICT (id, sender) DO NOTHING`. Where fewer rows came of a lot than were
 offered, it is looked up which ones did, and the others are answered from what they collided with; only rows that are
-there get deliveries. So nothing but this one conflict is ever passed over in silence, and no delivery is
+there keep their deliveries. So nothing but this one conflict is ever passed over in silence, and no delivery is
 orphaned (RULES 15). Deliveries go to the tail, and from there to the index when it suits (`store_worker.sqlite_index`);
 a mailbox's own go there before it is marked or closed.
 
-What must be decided before a row can be offered (a refusal, a closed or a full mailbox) is decided message
-by message, against counters that are exact at that moment.
+What must be decided before a row can be offered (a refusal, a closed or a full mailbox) is decided message by message,
+against counts that are exact at that moment. Nearly all messages are plain: sound, to one mailbox that has something in
+the tail and room for more. For those one look says so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Final
 import apsw
 import msgpack
 import msgspec
-from msgspec import Struct
 
 from restante.wire.envelopes import TEXT, Result
 from restante.wire.store_link import (
@@ -42,159 +42,138 @@ from store_worker.journal import (
     closed_result,
     full_result,
 )
-from store_worker.sqlite_counts import Counters
 from store_worker.sqlite_index import Index
-from store_worker.sqlite_schema import LOT, Bindings, fetch, values
+from store_worker.sqlite_mailboxes import Mailbox
+from store_worker.sqlite_schema import LOT, Bindings, fetch
 
 _pack: Final = msgspec.msgpack.Encoder().encode
-
-
-class Draft(Struct, gc=False):
-    """A message to store, whose result belongs at `results[place]`."""
-
-    message: Message
-    sender: int
-    sender_name: str
-    content: bytes
-    results: list[Result]
-    place: int
-
-
-PENDING: Final = Result(code="internal", text="This message was not looked at.")
-"""Stands in a result's place until it is known; it never gets out."""
 
 
 class Writer:
     """Executes the batches of one transaction, which its caller begins and ends."""
 
     def __init__(
-        self,
-        db: apsw.Connection,
-        index: Index,
-        high: int,
-        now_us: int,
-        *,
-        unread_max: int,
-        poison: Set[tuple[bytes, int]],
+        self, db: apsw.Connection, index: Index, high: int, now_us: int, poison: Set[tuple[bytes, int]]
     ) -> None:
         self.high = high
         self._db = db
         self._index = index
         self._tail = index.tail
-        self._counts = index.counts
+        self._mailboxes = index.mailboxes
         self._now_us = now_us
-        self._unread_max = unread_max
         self._poison = poison
-        self._lot: list[Draft] = []
 
     def write(self, write: Write) -> Written:
         """Execute one batch. Raises apsw.Error."""
-        base = self.high
-        contents = iter(write.contents)
+        base, at = self.high, 0
         outcomes: list[Outcome] = []
         for command in write.commands:
             if isinstance(command, StoreMessages):
-                results = [PENDING] * len(command.messages)
-                sender, name = command.sender, command.sender_name
-                for place, message in enumerate(command.messages):
-                    self._take(Draft(message, sender, name, next(contents), results, place))
-                outcomes.append(Stored(results=results))
+                end = at + len(command.messages)
+                outcomes.append(Stored(results=self._store(command, write.contents[at:end])))
+                at = end
             else:
-                self._flush()
                 outcomes.append(self._execute(command))
-        self._flush()
         return Written(base, self.high, outcomes)
 
     def finish(self) -> None:
         """Write what is written once a transaction. Raises apsw.Error."""
         self._index.follow(self.high)
-        self._index.save(self.high)
-        self._db.execute("UPDATE meta SET high = ?, stored_at_us = ?", (self.high, self._now_us))
+        indexed = self._index.save(self.high)
+        self._db.execute("UPDATE meta SET high = ?, stored_at_us = ?, indexed = ?", (self.high, self._now_us, indexed))
 
     # --- messages -----------------------------------------------------------------------------------------
 
-    def _take(self, draft: Draft) -> None:
-        """Put a message into the lot, or answer it at once."""
-        boxes = [self._counts.of(mailbox) for mailbox in draft.message.mailboxes]
-        refused = self._refused(draft, boxes)
-        if refused is not None:
-            self._flush()  # what went before it may be the same id, or a repetition that was counted as new
-            refused = self._refused(draft, boxes)
-        if refused is not None:
-            draft.results[draft.place] = self._known(draft) or refused
-            return
-        for counters in boxes:
-            counters.unread += 1
-            counters.total += 1
-        self._lot.append(draft)
-        if len(self._lot) == LOT:
-            self._flush()
+    def _store(self, command: StoreMessages, contents: Sequence[bytes]) -> list[Result]:
+        """Store messages, and give a result for each."""
+        results: list[Result] = []
+        while len(results) < len(command.messages):
+            self._store_lot(command, contents, results)
+        return results
 
-    def _refused(self, draft: Draft, boxes: Sequence[Counters]) -> Result | None:
-        message = draft.message
+    def _store_lot(self, command: StoreMessages, contents: Sequence[bytes], results: list[Result]) -> None:
+        """Store the messages that have no result yet: LOT of them, or as far as the first that is not taken.
+
+        Each is given the next seq and its deliveries before the statement that may find it known (`_sort_out`). One
+        that is not taken is looked at again when it is the first: what went before it may be the same id, or a
+        repetition that was counted as new.
+        """
+        known, now_us, poison = self._mailboxes.known, self._now_us, self._poison
+        start, seq, plain = len(results), self.high, 0
+        bindings: Bindings = [command.sender, command.sender_name, now_us, seq + 1]
+        for place in range(start, min(start + LOT, len(command.messages))):
+            message = command.messages[place]
+            mailbox = known.get(message.mailboxes[0]) if len(message.mailboxes) == 1 else None
+            if mailbox is None or len(mailbox.tail) >= mailbox.plain_until or message.refusal or poison:
+                refused = self._take(message, command.sender, seq + 1)
+                if refused is not None:
+                    if place == start:
+                        results.append(self._known(command.sender, message, contents[place]) or refused)
+                    break
+                recipients = _pack((message.to, message.mailboxes))
+            else:
+                mailbox.tail.append(seq + 1)
+                plain += 1
+                recipients = mailbox.recipients if message.to[0] == mailbox.name else _label(mailbox, message)
+            seq += 1
+            bindings += (
+                message.id,
+                recipients,
+                None if message.content_type == TEXT else message.content_type,
+                message.sent_at_us,
+                message.reply_to,
+                contents[place],
+            )
+            results.append(Result(seq=seq, stored_at_us=now_us))
+        self._tail.grew(plain)
+        offered = seq - self.high
+        if offered:
+            self._db.execute(_insert_messages(offered), bindings)
+            if self._db.changes() == offered:
+                self.high = seq
+            else:
+                self._sort_out(command, contents, results, start)
+
+    def _take(self, message: Message, sender: int, seq: int) -> Result | None:
+        """Deliver any message, or say why it is refused."""
         if message.refusal:
             return Result(code=message.refusal, text=message.refusal_text)
-        if (message.id, draft.sender) in self._poison:
+        if (message.id, sender) in self._poison:
             return Result(code="poison", text="Storing this message failed again and again; it was set aside.")
-        for place, counters in enumerate(boxes):
-            if counters.closed:
-                return closed_result(message.to[place])
-            if counters.unread >= self._unread_max:
-                return full_result(message.to[place])
+        mailboxes = [self._mailboxes.of(number) for number in message.mailboxes]
+        for name, mailbox in zip(message.to, mailboxes, strict=True):
+            if mailbox.closed:
+                return closed_result(name)
+            if self._mailboxes.full(mailbox):
+                return full_result(name)
+        for mailbox in mailboxes:
+            self._mailboxes.deliver(mailbox, seq)
         return None
 
-    def _flush(self) -> None:
-        """Store the lot, and answer it."""
-        lot = self._lot
-        if not lot:
-            return
-        self._lot = []
-        first, now_us = self.high + 1, self._now_us
-        bindings: Bindings = []
-        for seq, draft in enumerate(lot, first):
-            m = draft.message
-            content_type = None if m.content_type == TEXT else m.content_type
-            recipients = _pack((m.to, m.mailboxes))
-            bindings += (seq, m.id, draft.sender, draft.sender_name, recipients, content_type, m.sent_at_us)
-            bindings += (now_us, m.reply_to, draft.content)
-        self._db.execute(_insert_messages(len(lot)), bindings)
-        if self._db.changes() == len(lot):
-            self._accept(lot, first)
-        else:
-            self._sort_out(lot, first)
-
-    def _sort_out(self, lot: list[Draft], first: int) -> None:
-        """Answer a lot of which some were known: what is there under its seq is new, the others are not."""
-        rows = fetch(self._db, "SELECT seq FROM messages WHERE seq >= ?", (first,))
+    def _sort_out(self, command: StoreMessages, contents: Sequence[bytes], results: list[Result], start: int) -> None:
+        """Put right the end of the results, of which some were known: who is there under its seq is new."""
+        rows = fetch(self._db, "SELECT seq FROM messages WHERE seq > ?", (self.high,))
         new = {seq for (seq,) in rows}
-        for seq, draft in enumerate(lot, first):
+        for place in range(start, len(results)):
+            seq = results[place].seq
             if seq in new:
-                self._accept([draft], seq)
+                self.high = seq
                 continue
-            for mailbox in draft.message.mailboxes:
-                counters = self._counts.of(mailbox)
-                counters.unread -= 1
-                counters.total -= 1
-            known = self._known(draft)
+            message = command.messages[place]
+            for number in message.mailboxes:
+                self._mailboxes.take_back(self._mailboxes.of(number), seq)
+            known = self._known(command.sender, message, contents[place])
             assert known is not None, "a message was neither stored nor known"
-            draft.results[draft.place] = known
+            results[place] = known
 
-    def _accept(self, drafts: Sequence[Draft], first: int) -> None:
-        """Answer messages that are stored under the seqs from `first` on."""
-        add, now_us = self._tail.add, self._now_us
-        for seq, draft in enumerate(drafts, first):
-            draft.results[draft.place] = Result(seq=seq, stored_at_us=now_us)
-            add(draft.message.mailboxes, seq)
-        self.high = first + len(drafts) - 1
-
-    def _known(self, draft: Draft) -> Result | None:
-        row = self._db.execute(_SELECT_KNOWN, (draft.message.id, draft.sender)).fetchone()
+    def _known(self, sender: int, message: Message, content: bytes) -> Result | None:
+        row = self._db.execute(_SELECT_KNOWN, (message.id, sender)).fetchone()
         if row is None:
             return None
         seq, stored_at_us, recipients, content_type, reply_to, body = row
         names = msgpack.unpackb(recipients)[0]
         kept = Kept(seq, stored_at_us, names, TEXT if content_type is None else content_type, reply_to, body)
-        return answer_known(kept, draft.message, draft.content)
+        return answer_known(kept, message, content)
 
     # --- the other commands -------------------------------------------------------------------------------
 
@@ -203,9 +182,9 @@ class Writer:
             self._index.take_in(command.mailbox)
             return self._mark(command)
         if isinstance(command, NoteDelivered):
-            counters = self._counts.to_change(command.mailbox)
+            mailbox = self._mailboxes.to_change(command.mailbox)
             through = min(command.through, self.high)  # what is not stored yet can't have been delivered
-            counters.delivered_through = max(counters.delivered_through, through)
+            mailbox.delivered_through = max(mailbox.delivered_through, through)
         elif isinstance(command, CloseMailbox):
             self._index.drop(command.mailbox, self.high)
         return Noted()
@@ -223,8 +202,8 @@ class Writer:
                 changed.append(seq)
             elif self._db.execute(_SELECT_HELD, (command.mailbox, command.read, seq)).fetchone() is None:
                 unknown_seqs.append(seq)
-        counters = self._counts.to_change(command.mailbox)
-        counters.unread += -len(changed) if command.read else len(changed)
+        mailbox = self._mailboxes.to_change(command.mailbox)
+        mailbox.indexed_unread += -len(changed) if command.read else len(changed)
         return MarkedMessages(changed=changed, unknown_seqs=unknown_seqs, unknown_ids=unknown_ids)
 
     def _mark_one(self, mailbox: int, seq: int, read: bool) -> bool:
@@ -246,9 +225,17 @@ _SELECT_HELD: Final = "SELECT 1 FROM deliveries WHERE mailbox = ? AND read = ? A
 _UPDATE_READ: Final = "UPDATE deliveries SET read = ?, read_at_us = ? WHERE mailbox = ? AND read = ? AND seq = ?"
 
 
+def _label(mailbox: Mailbox, message: Message) -> bytes:
+    """Note what the recipients of a message to this mailbox alone are."""
+    mailbox.name, mailbox.recipients = message.to[0], _pack((message.to, message.mailboxes))
+    return mailbox.recipients
+
+
 @cache
 def _insert_messages(rows: int) -> str:
+    """One sender's, of one time, under the seqs from ?4 on: half as much to bind as with all of it in each row."""
+    row = "(?4 + {},?,?1,?2,?,?,?,?3,?,?)"
     return (
         "INSERT INTO messages (seq, id, sender, sender_name, recipients, content_type, sent_at_us, stored_at_us,"
-        f" reply_to, body) VALUES {values('(?,?,?,?,?,?,?,?,?,?)', rows)} ON CONFLICT (id, sender) DO NOTHING"
+        f" reply_to, body) VALUES {','.join(map(row.format, range(rows)))} ON CONFLICT (id, sender) DO NOTHING"
     )

@@ -70,7 +70,7 @@ class TestTail:
     def tail(self) -> Tail:
         made = Tail(long_rows=3)
         for mailbox, seq in ((BOB, 1), (EVE, 2), (BOB, 3), (DAN, 4)):
-            made.add([mailbox], seq)
+            made.add(mailbox, seq)
         made.settle()
         return made
 
@@ -78,7 +78,7 @@ class TestTail:
         assert (list(tail.by_age()), tail.indexed(9), tail.rows) == ([BOB, EVE, DAN], 0, 4)
         assert tail.take(BOB) == [1, 3]
         assert (list(tail.by_age()), tail.indexed(9), tail.rows) == ([EVE, DAN], 1, 2)
-        tail.add([BOB], 5)
+        tail.add(BOB, 5)
         assert list(tail.by_age()) == [EVE, DAN, BOB]
         for mailbox in (EVE, DAN, BOB):
             tail.take(mailbox)
@@ -87,16 +87,16 @@ class TestTail:
     def test_what_is_rolled_back_is_as_it_was_in_its_old_order(self, tail: Tail) -> None:
         tail.take(BOB)
         for mailbox, seq in ((BOB, 5), (ALICE, 6), (EVE, 7), (BOB, 8)):
-            tail.add([mailbox], seq)
+            tail.add(mailbox, seq)
         tail.take(BOB)
-        tail.add([BOB], 9)
+        tail.add(BOB, 9)
         tail.restore(4)
         assert {mailbox: list(tail.of(mailbox)) for mailbox in tail.by_age()} == {BOB: [1, 3], EVE: [2], DAN: [4]}
         assert (list(tail.by_age()), tail.rows, tail.long()) == ([BOB, EVE, DAN], 4, [])
 
     def test_a_mailbox_is_long_once(self, tail: Tail) -> None:
-        tail.add([BOB], 5)
-        tail.add([BOB], 6)
+        tail.add(BOB, 5)
+        tail.add(BOB, 6)
         assert tail.long() == [BOB]
         assert tail.long() == []
 

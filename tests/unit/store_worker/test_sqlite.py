@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
+from restante.wire.envelopes import Result
+from restante.wire.store_link import StoreMessages
 from store_worker import sqlite_schema, sqlite_writes
 from store_worker.journal import OutcomeUnknown, RolledBack, Unusable
 from store_worker.sqlite import SqliteJournal
@@ -309,14 +311,17 @@ class TestPoison:
 
     @pytest.fixture
     def deadly(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        take = sqlite_writes.Writer._take
+        store = sqlite_writes.Writer._store
 
-        def take_or_die(writer: sqlite_writes.Writer, draft: sqlite_writes.Draft) -> None:
-            if draft.message.id == id_of(13) and (id_of(13), draft.sender) not in writer._poison:
+        def store_or_die(
+            writer: sqlite_writes.Writer, command: StoreMessages, contents: Sequence[bytes]
+        ) -> list[Result]:
+            culprit = id_of(13), command.sender
+            if culprit not in writer._poison and any(m.id == culprit[0] for m in command.messages):
                 raise Killed
-            take(writer, draft)
+            return store(writer, command, contents)
 
-        monkeypatch.setattr(sqlite_writes.Writer, "_take", take_or_die)
+        monkeypatch.setattr(sqlite_writes.Writer, "_store", store_or_die)
 
     def die(self, path: Path) -> None:
         journal = started(path)
@@ -370,15 +375,17 @@ class TestPoison:
         for _ in range(UNSETTLED_MAX):
             started(path)._db.close()
         journal = started(path)
-        take = sqlite_writes.Writer._take
+        stored = sqlite_writes.Writer._store
 
-        def take_while_there_is_room(writer: sqlite_writes.Writer, draft: sqlite_writes.Draft) -> None:
-            if draft.message.id == id_of(2):
+        def store_while_there_is_room(
+            writer: sqlite_writes.Writer, command: StoreMessages, contents: Sequence[bytes]
+        ) -> list[Result]:
+            if any(m.id == id_of(2) for m in command.messages):
                 raise apsw.FullError
-            take(writer, draft)
+            return stored(writer, command, contents)
 
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite_writes.Writer, "_take", take_while_there_is_room)
+            patch.setattr(sqlite_writes.Writer, "_store", store_while_there_is_room)
             with pytest.raises(RolledBack) as refused:
                 send(journal, message(1), message(2), message(3))
         assert refused.value.code == "unavailable"
