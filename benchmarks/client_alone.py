@@ -62,6 +62,10 @@ class NoSocket:
             found.append(Received(self._connection, header, body))
         return found
 
+    @property
+    def stirred(self) -> bool:
+        return bool(self._there)
+
     def wait(self, timeout_s: float | None) -> None:
         if self._late:
             self._there.append(self._late.popleft())

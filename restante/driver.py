@@ -104,6 +104,8 @@ class Driver:
         self._was_ready = False
         self.noticed: Callable[[bool], None] | None = None
         """Told when what is asked can be transmitted, and when it can't any more."""
+        self.due_at: float | None = None
+        """When time brings something, as of the last drain; None: never."""
         self.closed = False
 
     @property
@@ -229,11 +231,12 @@ class Driver:
         found = self.link.drain()
         for event in found:
             self.feed(event)
+        self.due_at = self.session.next_deadline()
         if len(found) >= DRAIN_MAX:
             return len(found)  # there may be more, and time is up for nothing whose answer is there (RULES 22)
-        deadline = self.session.next_deadline()
-        if deadline is not None and deadline <= time.monotonic():
+        if self.due_at is not None and self.due_at <= time.monotonic():
             self.feed(Ticked())
+            self.due_at = self.session.next_deadline()
             told += 1
         return len(found) + told
 
@@ -241,7 +244,7 @@ class Driver:
         """Wait for something to come, or for time to bring something, at most `until`; take it in."""
         if self.drain():
             return  # whoever waits looks whether it was that: there may be nothing more to come
-        deadlines = [each for each in (self.session.next_deadline(), until) if each is not None]
+        deadlines = [each for each in (self.due_at, until) if each is not None]
         timeout_s = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         self.link.wait(timeout_s)
         self.drain()

@@ -81,8 +81,8 @@ class Lookout:
         self._due = False
         if self.driver.closed:
             return
-        if self.driver.drain():
-            self.look_soon()  # there may be more, and what was sent for it hides the edge
+        if self.driver.drain() and self.driver.link.stirred:
+            self.look_soon()  # there is more, and what was sent meanwhile hides its edge
         self._watch()
         for future in islice(self._queue, self.driver.room):
             wake(future)
@@ -93,7 +93,7 @@ class Lookout:
             self._watched = self.driver.link.descriptors
             for descriptor in self._watched:
                 self.loop.add_reader(descriptor, self._look)
-        deadline = self.driver.session.next_deadline()
+        deadline = self.driver.due_at
         if deadline is None or (self._timer is not None and self._timer_at <= deadline):
             return  # one that rings early sets the next: deadlines move with every send, timers need not
         if self._timer is not None:

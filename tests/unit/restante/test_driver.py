@@ -39,6 +39,10 @@ class NoLink:
     def drain(self) -> list[Received | Lost]:
         return []
 
+    @property
+    def stirred(self) -> bool:
+        return False
+
     def wait(self, timeout_s: float | None) -> None:
         pytest.fail(f"waited {timeout_s} s, though what was waited for had come")
 
