@@ -84,8 +84,8 @@ class Mailboxes:
         self._plan(mailbox)
 
     def take_back(self, mailbox: Mailbox, seq: int) -> None:
-        """Take a delivery out of its tail again."""
-        mailbox.tail = self._tail.remove(mailbox.number, seq)
+        """Take the last delivery out of its tail again, all that came later being out already."""
+        mailbox.tail = self._tail.take_back(mailbox.number, seq)
         self._plan(mailbox)
 
     def take(self, mailbox: Mailbox) -> Sequence[int]:

@@ -49,11 +49,15 @@ class Tail:
         self.rows += rows
         self.brought += rows
 
-    def remove(self, mailbox: int, seq: int) -> list[int]:
-        """Take out one delivery that this transaction added; give those of its mailbox that are left."""
+    def take_back(self, mailbox: int, seq: int) -> list[int]:
+        """Take out a mailbox's last delivery, which this transaction added; give those that are left.
+
+        Take back all that came later first: so nothing stands before what is older than it.
+        """
         self.grew(-1)
         seqs = self._seqs[mailbox]
-        seqs.remove(seq)
+        assert seqs[-1] == seq, "deliveries are taken back in the order of their coming, the last first"
+        seqs.pop()
         if not seqs:
             del self._seqs[mailbox]
         return seqs

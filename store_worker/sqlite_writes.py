@@ -140,7 +140,7 @@ class Writer:
             return Result(code=message.refusal, text=message.refusal_text)
         if (message.id, sender) in self._poison:
             return Result(code="poison", text="Storing this message failed again and again; it was set aside.")
-        mailboxes = [self._mailboxes.of(number) for number in message.mailboxes]
+        mailboxes = self._mailboxes_of(message)
         for name, mailbox in zip(message.to, mailboxes, strict=True):
             if mailbox.closed:
                 return closed_result(name)
@@ -154,17 +154,22 @@ class Writer:
         """Put right the end of the results, of which some were known: who is there under its seq is new."""
         rows = fetch(self._db, "SELECT seq FROM messages WHERE seq > ?", (self.high,))
         new = {seq for (seq,) in rows}
+        for place in reversed(range(start, len(results))):
+            for mailbox in self._mailboxes_of(command.messages[place]):
+                self._mailboxes.take_back(mailbox, results[place].seq)
         for place in range(start, len(results)):
-            seq = results[place].seq
+            message, seq = command.messages[place], results[place].seq
             if seq in new:
                 self.high = seq
+                for mailbox in self._mailboxes_of(message):
+                    self._mailboxes.deliver(mailbox, seq)
                 continue
-            message = command.messages[place]
-            for number in message.mailboxes:
-                self._mailboxes.take_back(self._mailboxes.of(number), seq)
             known = self._known(command.sender, message, contents[place])
             assert known is not None, "a message was neither stored nor known"
             results[place] = known
+
+    def _mailboxes_of(self, message: Message) -> list[Mailbox]:
+        return [self._mailboxes.of(number) for number in message.mailboxes]
 
     def _known(self, sender: int, message: Message, content: bytes) -> Result | None:
         row = self._db.execute(_SELECT_KNOWN, (message.id, sender)).fetchone()

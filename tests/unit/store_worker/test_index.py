@@ -94,6 +94,17 @@ class TestTail:
         assert {mailbox: list(tail.of(mailbox)) for mailbox in tail.by_age()} == {BOB: [1, 3], EVE: [2], DAN: [4]}
         assert (list(tail.by_age()), tail.rows, tail.long()) == ([BOB, EVE, DAN], 4, [])
 
+    def test_what_is_taken_back_leaves_the_others_in_their_order(self, tail: Tail) -> None:
+        for mailbox, seq in ((ALICE, 5), (EVE, 6), (ALICE, 7)):
+            tail.add(mailbox, seq)
+        for mailbox, seq in ((ALICE, 7), (EVE, 6), (ALICE, 5)):
+            tail.take_back(mailbox, seq)
+        assert ({mailbox: tail.of(mailbox) for mailbox in tail.by_age()}, tail.rows, tail.brought) == (
+            {BOB: [1, 3], EVE: [2], DAN: [4]},
+            4,
+            0,
+        )
+
     def test_a_mailbox_is_long_once(self, tail: Tail) -> None:
         tail.add(BOB, 5)
         tail.add(BOB, 6)
@@ -108,6 +119,14 @@ class TestWhenItFollows:
         assert fetch(journal._db, "SELECT * FROM mailboxes") == []
         assert (counted(journal), counted(journal, EVE)) == ((2, 2), (1, 1))
         assert seqs(page(journal)) == [1, 3]
+
+    def test_a_repetition_makes_no_mailbox_older_than_it_is(self, journal: SqliteJournal) -> None:
+        """It was offered as new, before EVE's message, and is not; what then came to BOB is behind EVE's."""
+        send_to(journal, BOB)
+        mark(journal, BOB, 1)
+        send(journal, message(1), message(2, EVE), message(3))
+        assert list(journal._index.tail.by_age()) == [EVE, BOB]
+        assert journal._index.tail.indexed(9) == 2
 
     def test_what_fills_a_leaf_goes_at_once(self, journal: SqliteJournal) -> None:
         send_to(journal, *[BOB] * 9, EVE)
