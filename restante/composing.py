@@ -20,6 +20,12 @@ from restante.wire.ids import IdMaker, once_id
 BINARY: Final = "application/octet-stream"
 """The content type of bytes that are not text and were not said to be anything else."""
 
+NEVER_UTF8: Final = bytes((0xC0, 0xC1, *range(0xF5, 0x100)))
+"""Bytes that UTF-8 has nowhere."""
+
+HEAD_BYTES: Final = 48
+"""So many of what is compressed or random nearly always have one of those."""
+
 KNOWN_NAMES_MAX: Final = 4_096
 """Recipients that are remembered as well-formed, some hundred bytes each."""
 
@@ -41,6 +47,26 @@ class Composer:
 
         Raises EmptyBody, BodyTooLarge, BadName, TooLarge, BadRequest.
         """
+        names = self._known.get(outgoing.to) if type(outgoing.to) is str else None
+        body = outgoing.body
+        if (
+            names is None
+            or type(body) is not bytes
+            or not 0 < len(body) <= limits.MESSAGE_BYTES_MAX
+            or outgoing.content_type is not None
+            or outgoing.once is not None
+            or outgoing.id is not None
+            or outgoing.reply_to is not None
+        ):
+            return self._compose_carefully(outgoing, account)
+        # What is left is what nearly all are, and needs two thirds of the time: bytes to one name, and nothing else.
+        now_us = time.time_ns() // 1_000
+        content_type = TEXT if body.isascii() or _is_text(body) else BINARY
+        message_id = self._ids.make(now_us)
+        return Item(id=message_id, to=names, size=len(body), content_type=content_type, sent_at_us=now_us), body
+
+    def _compose_carefully(self, outgoing: Outgoing, account: int | None) -> tuple[Item, bytes]:
+        """Any message."""
         now_us = time.time_ns() // 1_000
         body, content_type = _content(outgoing)
         own_id = outgoing.id is not None or outgoing.once is not None
@@ -101,8 +127,12 @@ def _content(outgoing: Outgoing) -> tuple[bytes, str]:
 
 
 def _is_text(body: bytes) -> bool:
+    """Whether these bytes are UTF-8."""
     if body.isascii():
         return True  # a tenth of the time
+    head = body[:HEAD_BYTES]
+    if len(head.translate(None, NEVER_UTF8)) < len(head):
+        return False  # a third of the time that an exception takes
     try:
         body.decode()
     except UnicodeDecodeError:

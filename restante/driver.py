@@ -47,9 +47,10 @@ from restante.waiting import Reading, Sending, Waiter, refused
 from restante.wire.envelopes import Request, ToClient
 from restante.wire.errors import ChatError, SettingsError
 
-UNSETTLED_MAX: Final = 8_192
+UNSETTLED_MAX: Final = 16_384
 """Messages given and not settled, before whoever gives them waits: a window's worth (sending.WINDOW_ENVELOPES full
-envelopes). More would only wait longer, and their time runs from when they are given."""
+envelopes) on its way, and the next one made meanwhile. With one alone, client, broker and store waited for each other a
+third of the time. More would only wait longer, and their time runs from when they are given."""
 
 UNSETTLED_BYTES_MAX: Final = 32 << 20
 """The same in bytes: what a sender holds in memory."""

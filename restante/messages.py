@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Outgoing(Struct, frozen=True, kw_only=False):
+class Outgoing(Struct, frozen=True, gc=False):
     """One message to send.
 
     `to` is a name or several; `body` is text (sent as UTF-8, `text/plain`) or bytes (`text/plain` if they are UTF-8,
