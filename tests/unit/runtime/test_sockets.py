@@ -1,6 +1,8 @@
 """Sockets: CURVE by the endpoint's scheme, sends that never wait, receives that are bounded."""
 
+import os
 import resource
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,8 +26,8 @@ def zmq_context() -> Iterator[zmq.Context[Socket]]:
         yield made
 
 
-def _connect(socket: Socket, endpoint: str) -> None:
-    socket.connect(endpoint)
+def _connect(dealer: Socket, endpoint: str) -> None:
+    dealer.connect(endpoint)
 
 
 def routed(router: Socket, **options: int) -> Routed:
@@ -61,6 +63,16 @@ def test_an_envelope_comes_with_its_peers_key_and_address(zmq_context: zmq.Conte
     assert sockets.send_now(router, [received.routing_id, b"answer"])
     assert dealer.poll(int(DEADLINE_S * 1000))
     assert sockets.receive_now(dealer) == [b"answer"]
+
+
+def test_the_kernel_looks_after_a_clients_connection(zmq_context: zmq.Context[Socket]) -> None:
+    """And libzmq doesn't, which takes time with the square of the connections."""
+    router, dealer = connected(zmq_context)
+    assert sockets.send_now(dealer, [b"hello"])
+    assert router.getsockopt(zmq.HEARTBEAT_IVL) == 0
+    with socket.socket(fileno=os.dup(routed(router).descriptor)) as connection:
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == sockets.KEEPALIVE_IDLE_S
 
 
 def test_nothing_there_is_none_at_once(zmq_context: zmq.Context[Socket]) -> None:
@@ -119,9 +131,9 @@ def test_a_wrong_server_key_lets_nothing_through(zmq_context: zmq.Context[Socket
 
 @pytest.mark.parametrize("kind", ["bind", "connect"])
 def test_tcp_without_keys_is_an_error(zmq_context: zmq.Context[Socket], kind: str) -> None:
-    socket = sockets.client_router(zmq_context) if kind == "bind" else sockets.worker_dealer(zmq_context)
+    made = sockets.client_router(zmq_context) if kind == "bind" else sockets.worker_dealer(zmq_context)
     with pytest.raises(SetupError, match="never used unencrypted"):
-        getattr(sockets, kind)(socket, "tcp://127.0.0.1:1")
+        getattr(sockets, kind)(made, "tcp://127.0.0.1:1")
 
 
 def test_other_schemes_and_taken_ports_are_errors_that_say_what_to_do(
