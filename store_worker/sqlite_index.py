@@ -16,7 +16,7 @@ other covers (RULES 16).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from functools import cache
 from typing import Final
 
@@ -79,16 +79,23 @@ class Index:
         self.mailboxes.save()
         return self.tail.indexed(high)
 
-    def take_in(self, number: int) -> None:
-        """Move all of a mailbox. Raises apsw.Error."""
+    def take_in(self, number: int, read: Set[int] = frozenset(), read_at_us: int = 0) -> set[int]:
+        """Move all of a mailbox, those that are in `read` as read; give these. Raises apsw.Error."""
         mailbox = self.mailboxes.to_change(number)
         seqs = self.mailboxes.take(mailbox)
+        marked = {seq for seq in seqs if seq in read} if read else set[int]()
+        unread = [seq for seq in seqs if seq not in marked] if marked else seqs
         if seqs:
             mailbox.indexed = seqs[-1]
-            mailbox.indexed_unread += len(seqs)
+            mailbox.indexed_unread += len(unread)
             mailbox.indexed_total += len(seqs)
+        self._insert(unread, number, 0, 0)
+        self._insert(sorted(marked), number, 1, read_at_us)
+        return marked
+
+    def _insert(self, seqs: Sequence[int], number: int, read: int, read_at_us: int) -> None:
         for lot in lots(seqs):
-            bindings: Bindings = [number, *lot]
+            bindings: Bindings = [number, read, read_at_us, *lot]
             self._db.execute(_insert_deliveries(len(lot)), bindings)
 
     def drop(self, number: int, high: int) -> None:
@@ -139,5 +146,5 @@ _BEHIND: Final = "SELECT seq, recipients FROM messages WHERE seq > (SELECT index
 
 @cache
 def _insert_deliveries(rows: int) -> str:
-    """One mailbox's: half as much to bind as with the mailbox in each row."""
-    return f"INSERT INTO deliveries (mailbox, read, seq, read_at_us) VALUES {values('(?1,0,?,0)', rows)}"
+    """One mailbox's, all read at one time or not at all: a quarter of what all of it in each row would be to bind."""
+    return f"INSERT INTO deliveries (mailbox, read, read_at_us, seq) VALUES {values('(?1,?2,?3,?)', rows)}"

@@ -1,13 +1,14 @@
 """Reading the store's database: pages, statuses, counts.
 
-A page first asks the index and the tail which seqs it is about, then fetches messages one by one until it is full: no
+A page first asks the index and the tail which seqs it is about, then steps through their messages until it is full: no
 content is read that is not handed out, but for one. Where there is a tail it goes to SQLite as a list of seqs, so that
 one statement merges, filters, counts and cuts what there is, wherever it is.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import apsw
 import msgpack
@@ -28,10 +29,11 @@ _ROWS: Final = {True: _UNREAD, False: f"{_UNREAD} UNION ALL {_READ}"}
 """By whether only unread ones are wanted. Both ranges come in the order of seq: SQLite merges, and sorts nothing but
 the tail, which is short."""
 
-_MESSAGE: Final = """
-    SELECT id, sender_name, recipients, content_type, sent_at_us, stored_at_us, reply_to, body
-    FROM messages WHERE seq = ?
+_MESSAGES: Final = """
+    SELECT m.seq, m.id, m.sender_name, m.recipients, m.content_type, m.sent_at_us, m.stored_at_us, m.reply_to, m.body
+    FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.seq = wanted.value
 """
+"""In the order of the list, and read as far as the cursor is."""
 _SENT: Final = "SELECT seq, stored_at_us, recipients FROM messages WHERE id = ? AND sender = ?"
 _READ_AT: Final = "SELECT read_at_us FROM deliveries WHERE mailbox = ? AND read = 1 AND seq = ?"
 
@@ -52,10 +54,13 @@ class Reads:
         entries: list[Entry] = []
         bodies: list[bytes] = []
         size = 0
-        for seq, read in rows:
-            entry, body = self._entry(seq, state_of(bool(read), seq, delivered_through))
+        messages = self._db.execute(_MESSAGES, (str([seq for seq, _ in rows]),))
+        for (seq, read), message in zip(rows, messages, strict=True):
+            entry, body = _entry(message, state_of(bool(read), seq, delivered_through))
+            assert entry.seq == seq, f"the delivery of {seq} has no message"
             size += len(body)
             if len(entries) == limit or (entries and size > bytes_max):
+                messages.close()
                 return PageRead(entries=entries, through=entries[-1].seq, more=True), b"".join(bodies)
             entries.append(entry)
             bodies.append(body)
@@ -79,24 +84,6 @@ class Reads:
             {**span, "sender": query.sender, "rows": limit + 1},
         )
         return found, through
-
-    def _entry(self, seq: int, state: State) -> tuple[Entry, bytes]:
-        row = self._db.execute(_MESSAGE, (seq,)).fetchone()
-        assert row is not None, f"the delivery of {seq} has no message"
-        message_id, sender, recipients, content_type, sent_at_us, stored_at_us, reply_to, body = row
-        entry = Entry(
-            seq=seq,
-            id=message_id,
-            sender=sender,
-            to=msgpack.unpackb(recipients)[0],
-            size=len(body),
-            stored_at_us=stored_at_us,
-            content_type=TEXT if content_type is None else content_type,
-            sent_at_us=sent_at_us,
-            reply_to=reply_to,
-            state=state,
-        )
-        return entry, body
 
     def status(self, query: ReadStatus) -> StatusRead | Failed:
         """Return the statuses that `Journal.status` describes."""
@@ -123,3 +110,27 @@ class Reads:
         state = state_of(read is not None, seq, self._mailboxes.of(mailbox).delivered_through)
         at_us = {"read": read[0] if read else 0, "delivered": 0, "stored": stored_at_us}[state]
         return RecipientState(name=name, state=state, state_at_us=at_us)
+
+
+def _entry(message: tuple[Any, ...], state: State) -> tuple[Entry, bytes]:
+    seq, message_id, sender, recipients, content_type, sent_at_us, stored_at_us, reply_to, body = message
+    entry = Entry(
+        seq=seq,
+        id=message_id,
+        sender=sender,
+        to=_names(recipients),
+        size=len(body),
+        stored_at_us=stored_at_us,
+        content_type=TEXT if content_type is None else content_type,
+        sent_at_us=sent_at_us,
+        reply_to=reply_to,
+        state=state,
+    )
+    return entry, body
+
+
+@lru_cache(maxsize=16)
+def _names(recipients: bytes) -> list[str]:
+    """The names of packed recipients. Most messages of a mailbox have the same: its owner alone."""
+    names: list[str] = msgpack.unpackb(recipients)[0]
+    return names

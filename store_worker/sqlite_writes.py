@@ -184,7 +184,6 @@ class Writer:
 
     def _execute(self, command: Command) -> Outcome:
         if isinstance(command, MarkMessages):
-            self._index.take_in(command.mailbox)
             return self._mark(command)
         if isinstance(command, NoteDelivered):
             mailbox = self._mailboxes.to_change(command.mailbox)
@@ -195,27 +194,44 @@ class Writer:
         return Noted()
 
     def _mark(self, command: MarkMessages) -> MarkedMessages:
+        at_us = self._now_us if command.read else 0
+        if command.ids or not command.read:
+            self._index.take_in(command.mailbox)
+            moved = set[int]()
+        else:
+            moved = self._index.take_in(command.mailbox, set(command.seqs), at_us)
         seqs, unknown_ids = list(command.seqs), []
         for message_id in command.ids:
             found = fetch(self._db, _SELECT_BY_ID, (message_id, command.mailbox))
             seqs += (seq for (seq,) in found)
             if not found:
                 unknown_ids.append(message_id)
-        changed, unknown_seqs = [], []
+        moved |= self._move([seq for seq in seqs if seq not in moved], command, at_us)
+        changed, others = [], []
         for seq in seqs:
-            if self._mark_one(command.mailbox, seq, command.read):
+            if seq in moved:
+                moved.remove(seq)
                 changed.append(seq)
-            elif self._db.execute(_SELECT_HELD, (command.mailbox, command.read, seq)).fetchone() is None:
-                unknown_seqs.append(seq)
-        mailbox = self._mailboxes.to_change(command.mailbox)
-        mailbox.indexed_unread += -len(changed) if command.read else len(changed)
+            else:
+                others.append(seq)
+        held = self._held(others, command)
+        unknown_seqs = [seq for seq in others if seq not in held]
         return MarkedMessages(changed=changed, unknown_seqs=unknown_seqs, unknown_ids=unknown_ids)
 
-    def _mark_one(self, mailbox: int, seq: int, read: bool) -> bool:
-        """Move a delivery to the other range; False if it is not in this one."""
-        at_us = self._now_us if read else 0
-        self._db.execute(_UPDATE_READ, (read, at_us, mailbox, not read, seq))
-        return self._db.changes() == 1
+    def _move(self, seqs: list[int], command: MarkMessages, at_us: int) -> set[int]:
+        """Move deliveries from the other range to the one that is wanted; return those that were there."""
+        if not seqs:
+            return set()
+        rows = fetch(self._db, _UPDATE_READ, (command.read, at_us, command.mailbox, not command.read, str(seqs)))
+        mailbox = self._mailboxes.to_change(command.mailbox)
+        mailbox.indexed_unread += -len(rows) if command.read else len(rows)
+        return {seq for (seq,) in rows}
+
+    def _held(self, seqs: list[int], command: MarkMessages) -> set[int]:
+        """Those that are in the wanted range."""
+        if not seqs:
+            return set()
+        return {seq for (seq,) in fetch(self._db, _SELECT_HELD, (command.mailbox, command.read, str(seqs)))}
 
 
 _SELECT_KNOWN: Final = """
@@ -226,8 +242,14 @@ _SELECT_BY_ID: Final = """
         SELECT 1 FROM deliveries d WHERE d.mailbox = ?2 AND d.read IN (0, 1) AND d.seq = m.seq
     ) ORDER BY m.seq
 """
-_SELECT_HELD: Final = "SELECT 1 FROM deliveries WHERE mailbox = ? AND read = ? AND seq = ?"
-_UPDATE_READ: Final = "UPDATE deliveries SET read = ?, read_at_us = ? WHERE mailbox = ? AND read = ? AND seq = ?"
+_SELECT_HELD: Final = """
+    SELECT seq FROM deliveries WHERE mailbox = ? AND read = ? AND seq IN (SELECT value FROM json_each(?))
+"""
+_UPDATE_READ: Final = """
+    UPDATE deliveries SET read = ?, read_at_us = ?
+    WHERE mailbox = ? AND read = ? AND seq IN (SELECT value FROM json_each(?)) RETURNING seq
+"""
+"""A list of seqs, as JSON: as many as there are in one statement."""
 
 
 def _label(mailbox: Mailbox, message: Message) -> bytes:
