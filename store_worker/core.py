@@ -4,11 +4,12 @@ What arrives is only queued; when the sockets are drained it is worked off, in r
 
     ┌──────────────────────────────────────────────────────────────────────────────┐
     │ batches, in the order of arrival, as far as the bounds reach  ─▶ Commit, one │
-    │ queries that arrived among them                               ─▶ Read        │
+    │ queries that arrived among them, as far as a turn reaches     ─▶ Read, each  │
     └─ again, until nothing is left ───────────────────────────────────────────────┘
 
 A query so sees every batch that arrived before it, and maybe some that arrived after; whatever it sees was
-confirmed before it is answered. An `open` waits until all before it is done.
+confirmed before it is answered. Queries that a turn does not reach wait for the next round, so who reads much holds up
+nobody's commit for longer than a turn. An `open` waits until all batches before it are done.
 
 A link, one a broker's name:
 
@@ -44,6 +45,7 @@ from restante.wire.store_link import (
     Failed,
     Open,
     Opened,
+    PageRead,
     Reading,
     ReadPage,
     StoreMessages,
@@ -88,6 +90,16 @@ come one by one would each cause two commits."""
 COMMIT_BYTES_MAX: Final = 32 << 20
 """Contents in one transaction, likewise: it bounds the log that one commit writes."""
 
+TURN_BYTES_MAX: Final = 1 << 20
+"""What is read between two commits, some milliseconds' worth: answers' contents, and what else takes time as if it were
+some. At least one query."""
+
+MESSAGE_BYTES: Final = 1 << 10
+"""What finding a message takes is as much as to read so many bytes of content."""
+
+QUERY_BYTES: Final = 8 << 10
+"""Likewise a query."""
+
 BROKERS_MAX: Final = 16
 """Brokers with a way back; past it the one that opened longest ago loses its own, and opens again if it lives."""
 
@@ -126,7 +138,13 @@ class Store:
         self._ways: dict[str, None] = {}
         self._inbox: deque[Arrived] = deque()
         self._tasks: list[Task] = []
-        self._asks: list[Ask] = []
+        self._asks: deque[Ask] = deque()
+        self._finding = False
+        """The answer to one is being looked up."""
+        self._turn_bytes = 0
+        """What was read in this turn."""
+        self._seen_at = 0.0
+        """When something last happened."""
         self._waiting = False
         self._stopping = False
         self._copy_at: float | None = None
@@ -137,10 +155,15 @@ class Store:
     def handle(self, event: Event, now: float) -> list[Action]:
         """Return what to do about an event. `now` is monotonic; it decides nothing that anybody is told."""
         actions: list[Action] = []
+        self._seen_at = now
         if isinstance(event, Arrived):
             self._inbox.append(event)
         elif isinstance(event, Found):
+            self._finding = False
             actions.append(self._answer(event.ask, event.reading, event.body))
+            self._turn_bytes += _weight(event)
+            self._read_on(actions)
+            self._end_if_done(actions)
         elif isinstance(event, Malformed):
             actions.append(Complain(f"something came in that is no envelope: {event.text}"))
         elif isinstance(event, Unsendable):
@@ -163,11 +186,12 @@ class Store:
         return actions
 
     def next_deadline(self) -> float | None:
-        """Return when a backup goes on, or the journal catches up.
+        """Return when reading or a backup goes on, or the journal catches up.
 
         Else None: the store waits for nobody; it is brokers who notice silence.
         """
-        return min((at for at in (self._copy_at, self._catch_up_at) if at is not None), default=None)
+        read_at = self._seen_at if self._asks and not self._waiting else None
+        return min((at for at in (self._copy_at, self._catch_up_at, read_at) if at is not None), default=None)
 
     def _go_on_copying(self, now: float, actions: list[Action]) -> None:
         """One step, but not before what was just committed is confirmed: then `Due` comes in the same turn."""
@@ -206,11 +230,18 @@ class Store:
             header = self._inbox[0].header
             if isinstance(header, Open):
                 self._inbox.popleft()
+                self._forget_asks(header.name)
                 self._waiting = True
                 actions.append(CountOpen(header.name, header.nonce))
             else:
                 self._round(actions)
-        if self._stopping and not self._waiting:
+        if self._asks and not self._waiting:
+            self._read(actions)
+        self._end_if_done(actions)
+
+    def _end_if_done(self, actions: list[Action]) -> None:
+        """An orderly end is one with nothing in hand."""
+        if self._stopping and not (self._waiting or self._asks or self._finding):
             self._stopping = False
             actions.append(End())
 
@@ -311,8 +342,14 @@ class Store:
     # --- queries ------------------------------------------------------------------------------------------
 
     def _read(self, actions: list[Action]) -> None:
-        asks, self._asks = self._asks, []
-        for ask in asks:
+        """Begin a turn of reading."""
+        self._turn_bytes = 0
+        self._read_on(actions)
+
+    def _read_on(self, actions: list[Action]) -> None:
+        """Look up the next answer, if the turn is not over."""
+        while self._asks and not self._finding and self._turn_bytes < TURN_BYTES_MAX:
+            ask = self._asks.popleft()
             if self._link_of(ask, actions) is None:
                 continue
             query = ask.query
@@ -320,7 +357,12 @@ class Store:
                 text = "The cursor belongs to another history: the server was restored. Begin at 0."
                 actions.append(self._answer(ask, Failed(code="history_changed", text=text), b""))
             else:
+                self._finding = True
                 actions.append(Read(ask))
+
+    def _forget_asks(self, name: str) -> None:
+        """A broker opens anew: it asks again what was not answered."""
+        self._asks = deque(ask for ask in self._asks if ask.name != name)
 
     def _answer(self, ask: Ask, reading: Reading, body: bytes) -> Send:
         answered = Answered(
@@ -375,6 +417,13 @@ class Store:
         if name in self._ways:
             del self._ways[name]
             actions.append(Disconnect(name))
+
+
+def _weight(found: Found) -> int:
+    """What looking up an answer took, in bytes."""
+    reading = found.reading
+    messages = len(reading.entries) if isinstance(reading, PageRead) else 0
+    return len(found.body) + messages * MESSAGE_BYTES + QUERY_BYTES
 
 
 def write_of(batch: Batch, body: bytes) -> Write:

@@ -407,6 +407,45 @@ class TestQueries:
         assert [type(a) for a in answers] == [Answered, Opened, Closed]
 
 
+class TestTurnsOfReading:
+    @pytest.fixture(autouse=True)
+    def _one_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(core_module, "TURN_BYTES_MAX", 1)
+
+    def test_what_a_turn_does_not_reach_comes_after_the_next_commit(self, house: House) -> None:
+        answers = house.hear(ask(1), ask(2), batch(1))
+        assert [type(a) for a in answers] == [Confirmed, Answered]
+        assert house.core.next_deadline() == 0.0
+        answers = house.hear(batch(2))
+        assert [type(a) for a in answers] == [Confirmed, Answered]
+        assert isinstance(answers[1], Answered)
+        assert answers[1].n == 2
+        assert house.core.next_deadline() != 0.0
+
+    def test_it_goes_on_by_itself_when_nothing_arrives(self, house: House) -> None:
+        house.hear(ask(1), ask(2), ask(3))
+        assert [a.n for a in said(house.step(Due())) if isinstance(a, Answered)] == [2]
+        assert [a.n for a in said(house.step(Due())) if isinstance(a, Answered)] == [3]
+        assert house.step(Due()) == []
+
+    def test_a_page_weighs_what_it_brings(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        weights = core_module.QUERY_BYTES + 2 * core_module.MESSAGE_BYTES + 2 * len(BODY)
+        monkeypatch.setattr(core_module, "TURN_BYTES_MAX", weights + 1)
+        house.hear(batch(1, store(message(1), message(2))))
+        page = ReadPage(mailbox=BOB, limit=9, bytes_max=99)
+        assert len(house.hear(ask(1, page), ask(2, page), ask(3, page))) == 2
+
+    def test_a_broker_that_opens_anew_asks_anew(self, house: House) -> None:
+        house.hear(ask(1), ask(2))
+        assert [type(a) for a in house.hear(Open(name="b", nonce=id_of(2)))] == [Opened]
+        assert house.step(Due()) == []
+
+    def test_what_was_asked_is_answered_before_the_end(self, house: House) -> None:
+        house.hear(ask(1), ask(2), ask(3))
+        assert [type(a) for a in house.step(StopRequested())] == [Read, Send]
+        assert [type(a) for a in house.step(Due())] == [Read, Send, End]
+
+
 class TestStopping:
     def test_it_ends_at_once_when_nothing_is_in_hand(self, house: House) -> None:
         assert house.step(StopRequested()) == [End()]
