@@ -139,11 +139,10 @@ class AsyncClient(Shell):
         sending = await self._submit(outgoing, 0, self._driver.deadline(timeout_s))
         future: asyncio.Future[Receipt] = self._lookout.loop.create_future()
         self._submitted.add(future)
-        future.add_done_callback(self._forget_stored)
         if sending.done:
-            _settle(future, sending)
+            self._settle(future, sending)
         else:
-            sending.notify = partial(_settle, future, sending)
+            sending.notify = partial(self._settle, future, sending)
         return future
 
     async def flush(self) -> None:
@@ -202,10 +201,19 @@ class AsyncClient(Shell):
         self._lookout.look_soon()
         return sending
 
-    def _forget_stored(self, future: asyncio.Future[Receipt]) -> None:
-        """What went well needs no flush; what failed is kept for it, so that it is not silent."""
-        if future.cancelled() or future.exception() is None:
+    def _settle(self, future: asyncio.Future[Receipt], sending: Sending) -> None:
+        """Tell what became of a message that was submitted.
+
+        What went well needs no flush; what failed is kept for it, so that it is not silent. By a callback of the future
+        the same would take a turn of the loop for each message.
+        """
+        if future.done():  # cancelled by whoever waited
             self._submitted.discard(future)
+        elif sending.error is not None:
+            future.set_exception(sending.error)
+        else:
+            self._submitted.discard(future)
+            future.set_result(sending.stored())
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -348,15 +356,6 @@ class AsyncClient(Shell):
                 await self.flush()
         finally:
             await self.close()
-
-
-def _settle(future: asyncio.Future[Receipt], sending: Sending) -> None:
-    if future.done():
-        return  # cancelled by whoever waited
-    if sending.error is not None:
-        future.set_exception(sending.error)
-    else:
-        future.set_result(sending.stored())
 
 
 async def _one_by_one(messages: Iterable[Outgoing] | AsyncIterable[Outgoing]) -> AsyncIterator[Outgoing]:
