@@ -177,6 +177,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="QUESTIONS", help="some of: " + _keys())
     parser.add_argument("--peers", default="", metavar="PEERS", help="some of: " + _peers())
     parser.add_argument("--rounds", type=int, metavar="N", help="how often every peer has its turn")
+    parser.add_argument(
+        "--patience", type=float, metavar="S", help="how long a peer may take from one size to the next"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where results go")
     parser.add_argument("--data", type=Path, metavar="DIR", help="on which disk the servers' data goes for the time")
     return parser.parse_args(argv)
@@ -200,6 +203,8 @@ def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:
     sizes = sizes or (QUICK if given.quick else FULL)
     if given.rounds:
         sizes = replace(sizes, rounds=given.rounds)
+    if given.patience:
+        sizes = replace(sizes, growth_s=given.patience)
     try:
         asked, wanted = questions.chosen(words(given.only)), all_peers.chosen(words(given.peers))
     except ValueError as error:
