@@ -211,6 +211,7 @@ class AsyncClient(Shell):
             self._submitted.discard(future)
         elif sending.error is not None:
             future.set_exception(sending.error)
+            future.exception()  # as if it had been looked at: else asyncio complains of what close() ended
         else:
             self._submitted.discard(future)
             future.set_result(sending.stored())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -628,6 +629,26 @@ class TestAsyncio:
             patient.cancel()
 
         self.run(broker, body)
+
+    def test_what_ends_with_the_client_is_no_complaint_of_asyncio(self, broker: FakeBroker) -> None:
+        """Whoever leaves by an error flushes nothing, and looks at no future."""
+        complaints: list[object] = []
+
+        async def leave() -> None:
+            async with AsyncClient(str(broker.address), timeout_s=10) as client:
+                await client.login("alice", PASSWORD)
+                await client.submit("bob", "hello")
+                raise KeyError
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            broker.silent.add(Send)
+            with pytest.raises(KeyError):
+                await leave()
+            gc.collect()
+
+        asyncio.run(main())
+        assert complaints == []
 
     def test_a_cancelled_call_loses_nothing_for_others(self, broker: FakeBroker) -> None:
         async def body(client: AsyncClient) -> None:
