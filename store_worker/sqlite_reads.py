@@ -31,7 +31,7 @@ the tail, which is short."""
 
 _MESSAGES: Final = """
     SELECT m.seq, m.id, m.sender_name, m.recipients, m.content_type, m.sent_at_us, m.stored_at_us, m.reply_to, m.body
-    FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.seq = wanted.value
+    FROM json_each(?) AS wanted LEFT JOIN messages AS m ON m.seq = wanted.value
 """
 """In the order of the list, and read as far as the cursor is."""
 _SENT: Final = "SELECT seq, stored_at_us, recipients FROM messages WHERE id = ? AND sender = ?"
@@ -56,8 +56,8 @@ class Reads:
         size = 0
         messages = self._db.execute(_MESSAGES, (str([seq for seq, _ in rows]),))
         for (seq, read), message in zip(rows, messages, strict=True):
+            assert message[0] == seq, f"the delivery of {seq} has no message"
             entry, body = _entry(message, state_of(bool(read), seq, delivered_through))
-            assert entry.seq == seq, f"the delivery of {seq} has no message"
             size += len(body)
             if len(entries) == limit or (entries and size > bytes_max):
                 messages.close()
