@@ -215,14 +215,9 @@ class Client(Shell):
         """
         waiting: deque[Sending] = deque()
         driver = self._driver
-        allowed_s = driver.settings.timeout_s if timeout_s is None else timeout_s
         try:
             for index, outgoing in enumerate(attended(messages, driver)):
-                deadline = time.monotonic() + allowed_s
-                if outgoing.once is None:
-                    sending = driver.submit(outgoing, index, deadline)
-                else:
-                    sending = self._submit(outgoing, index, deadline)
+                sending = self._submit(outgoing, index, driver.deadline(timeout_s))
                 waiting.append(sending)
                 if driver.unlooked >= LOOK_EVERY or not driver.ready:
                     self._keep_up(sending)

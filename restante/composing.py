@@ -61,7 +61,7 @@ class Composer:
             return self._compose_carefully(outgoing, account)
         # What is left is what nearly all are, and needs two thirds of the time: bytes to one name, and nothing else.
         now_us = time.time_ns() // 1_000
-        content_type = TEXT if body.isascii() or _is_text(body) else BINARY
+        content_type = TEXT if _is_text(body) else BINARY
         message_id = self._ids.make(now_us)
         return Item(id=message_id, to=names, size=len(body), content_type=content_type, sent_at_us=now_us), body
 
