@@ -47,26 +47,6 @@ class Composer:
 
         Raises EmptyBody, BodyTooLarge, BadName, TooLarge, BadRequest.
         """
-        names = self._known.get(outgoing.to) if type(outgoing.to) is str else None
-        body = outgoing.body
-        if (
-            names is None
-            or type(body) is not bytes
-            or not 0 < len(body) <= limits.MESSAGE_BYTES_MAX
-            or outgoing.content_type is not None
-            or outgoing.once is not None
-            or outgoing.id is not None
-            or outgoing.reply_to is not None
-        ):
-            return self._compose_carefully(outgoing, account)
-        # What is left is what nearly all are, and needs two thirds of the time: bytes to one name, and nothing else.
-        now_us = time.time_ns() // 1_000
-        content_type = TEXT if _is_text(body) else BINARY
-        message_id = self._ids.make(now_us)
-        return Item(id=message_id, to=names, size=len(body), content_type=content_type, sent_at_us=now_us), body
-
-    def _compose_carefully(self, outgoing: Outgoing, account: int | None) -> tuple[Item, bytes]:
-        """Any message."""
         now_us = time.time_ns() // 1_000
         body, content_type = _content(outgoing)
         own_id = outgoing.id is not None or outgoing.once is not None
