@@ -15,6 +15,7 @@ import pytest
 
 from restante import AsyncClient, Client, Outcome, Outgoing
 from restante.driver import UNSETTLED_BYTES_MAX
+from restante.waiting import Waiter
 from restante.wire import envelopes, errors, limits
 from restante.wire.address import Address
 from restante.wire.envelopes import TEXT, Ack, Fetch, Hello, Login, Overview, Passwd, Register, Send
@@ -627,6 +628,31 @@ class TestAsyncio:
                 await client.send("bob", "hasty", timeout_s=0.2)
             assert time.monotonic() - begin < 5
             patient.cancel()
+
+        self.run(broker, body)
+
+    def test_what_comes_while_it_takes_in_and_sends_is_not_overlooked(
+        self, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A send takes the edge of the descriptor with it, and no other comes for what is there already."""
+
+        async def body(client: AsyncClient) -> None:
+            driver = client._lookout.driver
+            drain, asked = driver.drain, list[Waiter]()
+
+            def drain_and_ask() -> int:
+                found = drain()
+                if found and not asked:
+                    asked.append(driver.ask(Overview(id=1), time.monotonic() + 10))
+                    driver.link.wait(5)
+                return found
+
+            monkeypatch.setattr(driver, "drain", drain_and_ask)
+            await client.overview()
+            answered = asyncio.Event()
+            asked[0].notify = answered.set
+            if not asked[0].done:
+                await asyncio.wait_for(answered.wait(), 5)
 
         self.run(broker, body)
 
