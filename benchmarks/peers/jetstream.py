@@ -25,6 +25,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +58,7 @@ jetstream {{ store_dir: "{data}"{sync} }}
 """
 
 
+@cache  # who sends has names, and makes none for each message
 def subject(mailbox: int | str) -> str:
     """What a mailbox is addressed as, "*" for all."""
     return f"mailbox.{mailbox}"

@@ -27,6 +27,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,7 @@ class Place(msgspec.Struct):
     sessions: str
 
 
+@cache  # who sends has names, and makes none for each message
 def topic(mailbox: int) -> str:
     """What a mailbox is subscribed to."""
     return f"mailbox/{mailbox}"

@@ -21,6 +21,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,7 @@ DEBIAN: Final = "/usr/lib/rabbitmq/bin"
 """The scripts themselves: what Debian has on the PATH changes to a user of its own, who has its own folders."""
 
 
+@cache  # who sends has names, and makes none for each message
 def queue(mailbox: int) -> str:
     """The name of a mailbox's queue."""
     return f"mailbox.{mailbox}"

@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,7 @@ ENTRIES_A_STREAM: Final = 100
 """Of one XREADGROUP: a thousand entries, as many as a sender has on its way."""
 
 
+@cache  # who sends has names, and makes none for each message
 def stream(mailbox: int) -> str:
     """The key that holds a mailbox."""
     return f"mailbox:{mailbox}"

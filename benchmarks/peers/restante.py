@@ -58,6 +58,7 @@ class Place(msgspec.Struct):
     """Tokens, as text: of the senders by number, of the mailboxes' owners likewise."""
 
 
+@cache  # who sends has names, and makes none for each message
 def mailbox(number: int) -> str:
     """The name of a mailbox's owner."""
     return f"m{number:04d}"
