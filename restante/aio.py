@@ -294,19 +294,25 @@ class AsyncClient(Shell):
 
     async def _next(self, reading: Reading, until: float | None) -> bool:
         """Wait for a subscription's next message; False if none came in time."""
+        consumed = reading.consumed()
+        if consumed is not None:
+            self._lookout.do(lambda: self._driver.feed(consumed))
         while not reading.waiting:
-            consumed = reading.consumed()
-            if consumed is not None:
-                self._lookout.do(lambda: self._driver.feed(consumed))  # noqa: B023 - called at once
             if reading.error is not None:
                 raise reading.error
             future: asyncio.Future[None] = self._lookout.loop.create_future()
-            reading.notify = lambda: wake(future)  # noqa: B023 - replaced with the future
-            if reading.waiting:
-                break
-            done, _ = await asyncio.wait([future], timeout=None if until is None else until - time.monotonic())
-            if not done:
+            reading.notify = partial(wake, future)
+            if until is None:
+                await future
+                continue
+            left_s = until - time.monotonic()
+            if left_s <= 0:
                 return False
+            timer = self._lookout.loop.call_later(left_s, wake, future)
+            try:
+                await future
+            finally:
+                timer.cancel()
         return True
 
     def _message(self, entry: Entry, content: bytes) -> AsyncMessage:

@@ -330,10 +330,10 @@ class Client(Shell):
 
     def _await(self, reading: Reading, until: float | None) -> bool:
         """Wait for a subscription's next message; False if none came in time."""
+        consumed = reading.consumed()
+        if consumed is not None:
+            self._driver.feed(consumed)
         while not reading.waiting:
-            consumed = reading.consumed()
-            if consumed is not None:
-                self._driver.feed(consumed)
             if reading.error is not None:
                 raise reading.error
             if until is not None and time.monotonic() >= until:

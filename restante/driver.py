@@ -164,8 +164,9 @@ class Driver:
     def follow(self, sender: str, after: int) -> Reading:
         """Subscribe, until `unfollow`."""
         self._last_ticket += 1
-        reading = self._readings[self._last_ticket] = Reading(self._last_ticket)
-        self.feed(Followed(reading.follow, sender=sender, after=after))
+        wanted = Followed(self._last_ticket, sender=sender, after=after)
+        reading = self._readings[wanted.follow] = Reading(wanted)
+        self.feed(wanted)
         return reading
 
     def unfollow(self, reading: Reading) -> None:

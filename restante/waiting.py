@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from restante.events import SETTLED, Consumed, Submission
+from restante.events import SETTLED, Consumed, Followed, Submission
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.wire.envelopes import Entry, Item, Result, ToClient
 from restante.wire.errors import ChatError, RefusedError
@@ -93,11 +93,16 @@ def refused(outgoing: Outgoing, index: int, error: ChatError) -> Sending:
     return Sending(NO_ITEM, b"", 0.0, SETTLED, outgoing=outgoing, index=index, done=True, error=error)
 
 
+TOLD_PARTS: Final = 8
+"""Parts of a subscription's window. What its reader takes is told by so much: the rest of it carries on meanwhile."""
+
+
 class Reading:
     """A subscription's messages that its reader has not taken yet."""
 
-    def __init__(self, follow: int) -> None:
-        self.follow = follow
+    def __init__(self, wanted: Followed) -> None:
+        self.follow = wanted.follow
+        self._part_messages, self._part_bytes = wanted.messages // TOLD_PARTS, wanted.bytes // TOLD_PARTS
         self.waiting: deque[tuple[Entry, bytes]] = deque()
         self.error: ChatError | None = None
         self.notify: Callable[[], None] | None = None
@@ -125,8 +130,8 @@ class Reading:
         return entry, content
 
     def consumed(self) -> Consumed | None:
-        """What was taken since this was last asked, once nothing waits: told by the lot, not by the message."""
-        if self.waiting or not self._taken_messages:
+        """What was taken and not told yet, if that is much."""
+        if self._taken_messages < self._part_messages and self._taken_bytes < self._part_bytes:
             return None
         event = Consumed(self.follow, self._taken_messages, self._taken_bytes)
         self._taken_messages = self._taken_bytes = 0

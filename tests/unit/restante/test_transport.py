@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from restante.transport import Link
+import pytest
+import zmq
+from zmq.utils import z85
+
+from restante.events import Received
+from restante.transport import DRAIN_MAX, Link
 from restante.wire.address import Address
+from restante.wire.codec import client_frames
+from restante.wire.envelopes import Ping, Pong
 
 DEADLINE_S: Final = 30.0
 CONNECTIONS: Final = 500
@@ -37,3 +46,68 @@ def test_a_connection_that_breaks_off_while_it_is_closed_takes_no_later_one_with
         thread.join(DEADLINE_S)
         assert made == CONNECTIONS
         assert not thread.is_alive(), "the context never ended"
+
+
+class Partner:
+    """A ROUTER, and a link that is connected to it."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        public, secret = zmq.curve_keypair()
+        self._router = context.socket(zmq.ROUTER)
+        self._router.linger = 0
+        self._router.curve_server = True
+        self._router.curve_publickey, self._router.curve_secretkey = public, secret
+        port = self._router.bind_to_random_port("tcp://127.0.0.1")
+        self.link = Link(Address("127.0.0.1", port, z85.decode(public)))
+        self.link.open(1)
+        self.link.send(Ping(id=1), b"")
+        self._peer = self._router.recv_multipart()[0]
+
+    def say(self, count: int) -> None:
+        """Say something so often."""
+        for n in range(count):
+            self._router.send_multipart([self._peer, *client_frames(Pong(id=n + 1), b"")])
+
+    def wait(self) -> bool:
+        """Wait for a descriptor's edge, as an event loop does; False if none comes."""
+        return bool(select.select(self.link.descriptors, (), (), DEADLINE_S / 6)[0])
+
+    def close(self) -> None:
+        self.link.end()
+        self._router.close()
+
+
+@pytest.fixture
+def partner() -> Iterator[Partner]:
+    with zmq.Context[zmq.Socket[bytes]]() as context:
+        made = Partner(context)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def ids(found: Iterable[object]) -> list[int]:
+    return [each.header.id for each in found if isinstance(each, Received) and isinstance(each.header, Pong)]
+
+
+def test_who_waits_for_edges_and_looks_again_while_it_stirs_misses_nothing(partner: Partner) -> None:
+    count = 10 * DRAIN_MAX
+    partner.say(count)
+    found: list[int] = []
+    while len(found) < count and (partner.link.stirred or partner.wait()):
+        part = ids(partner.link.drain())
+        assert len(part) <= DRAIN_MAX
+        found += part
+    assert found == list(range(1, count + 1))
+    assert not partner.link.stirred
+
+
+def test_what_came_before_a_send_stirs_after_it(partner: Partner) -> None:
+    """The send takes the edge with it."""
+    partner.say(1)
+    partner.link.wait(DEADLINE_S)  # an edge alone may stand for something else
+    partner.link.send(Ping(id=2), b"")
+    assert partner.link.stirred
+    assert ids(partner.link.drain()) == [1]
+    assert not partner.link.stirred
