@@ -20,6 +20,11 @@ from restante.wire.errors import ChatError, RefusedError
 NO_ITEM: Final = Item(id=b"", to=[], size=0)
 """What a message has that was refused before it had an id."""
 
+TOLD_PARTS: Final = 8
+"""Parts of a subscription's window. What its reader takes is told the session a part at a time; the rest of the window
+carries on meanwhile.
+"""
+
 
 class Waiter(Struct, eq=False):
     """Who waits for an answer. `notify`, if there is one, is called once it is there."""
@@ -91,10 +96,6 @@ class Sending(Submission, eq=False, kw_only=True):
 def refused(outgoing: Outgoing, index: int, error: ChatError) -> Sending:
     """A message that never got as far as the session."""
     return Sending(NO_ITEM, b"", 0.0, SETTLED, outgoing=outgoing, index=index, done=True, error=error)
-
-
-TOLD_PARTS: Final = 8
-"""Parts of a subscription's window. What its reader takes is told by so much: the rest of it carries on meanwhile."""
 
 
 class Reading:
