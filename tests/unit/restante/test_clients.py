@@ -15,10 +15,11 @@ import pytest
 
 from restante import AsyncClient, Client, Outcome, Outgoing
 from restante.driver import UNSETTLED_BYTES_MAX
+from restante.events import Followed
 from restante.waiting import Waiter
 from restante.wire import envelopes, errors, limits
 from restante.wire.address import Address
-from restante.wire.envelopes import TEXT, Ack, Fetch, Hello, Login, Overview, Passwd, Register, Send
+from restante.wire.envelopes import TEXT, Ack, Credit, Fetch, Hello, Login, Overview, Passwd, Register, Send
 from restante.wire.ids import once_id
 from tests.unit.restante.fake_broker import VERSION, FakeBroker
 
@@ -394,6 +395,20 @@ class TestFollowing:
             seen.append(message.text)
             alice.send("bob", f"after {message.text}")
         assert seen == ["waits", "after waits", "after after waits"]
+
+    def test_who_takes_more_than_half_a_window_gives_credit_for_more(
+        self, connect: Connect, broker: FakeBroker
+    ) -> None:
+        alice, bob = connect(), connect("bob")
+        count = Followed(1).messages * 3 // 4
+        alice.send("bob", "waits")
+        found = bob.inbox(follow=True, limit=count + 1)
+        next(found)
+        assert not any(outcome.error for outcome in alice.send_many([Outgoing("bob", "comes")] * count))
+        assert len(list(found)) == count
+        credits = [header.messages for header in broker.seen if isinstance(header, Credit)]
+        assert credits, "it would stand still at the window's end"
+        assert credits[-1] > Followed(1).messages
 
     def test_it_ends_when_nothing_comes(self, connect: Connect) -> None:
         assert list(connect("bob").inbox(follow=True, wait_s=0.05)) == []
