@@ -55,6 +55,7 @@ class Partner:
         public, secret = zmq.curve_keypair()
         self._router = context.socket(zmq.ROUTER)
         self._router.linger = 0
+        self._router.sndhwm = 0  # a ROUTER drops what a full queue has no room for
         self._router.curve_server = True
         self._router.curve_publickey, self._router.curve_secretkey = public, secret
         port = self._router.bind_to_random_port("tcp://127.0.0.1")
