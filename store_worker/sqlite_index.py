@@ -1,23 +1,22 @@
 """The index follows the log: when deliveries go from the tail to their table, and how they are found again.
 
 A commit needs the log alone (G1): from it the index can be made at any time. With 1,000 mailboxes a commit of 500
-messages would change some 400 leaves of the index, one row each; when a mailbox's rows have gathered, a leaf takes a
-hundred at once. Three rules say when a mailbox's rows go, all of them at a time:
+messages would change some 400 leaves of the index; when a mailbox's deliveries have gathered, hundreds of them are one
+row (`store_worker.sqlite_runs`). Three rules say when a mailbox's go, all of them at a time:
 
 - it is marked or closed: before that, in the same transaction;
-- they fill a leaf: with the commit that brought the last of them;
+- they fill a run: with the commit that brought the last of them;
 - they are the oldest, and the tail is too long, or a start would have to read too much of the log: with each
-  commit, as many rows as it brought and a few more; when nothing is committed, step by step all of them.
+  commit, as many as it brought and a few more; when nothing is committed, step by step all of them.
 
 `meta.indexed` says up to which seq nothing is left behind; each row of `mailboxes` says the same of its own, and counts
-exactly that. Both are written with the rows they tell of. A start reads the log past the one, and leaves out what the
+exactly that. Both are written with the runs they tell of. A start reads the log past the one, and leaves out what the
 other covers (RULES 16).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
-from functools import cache
+from collections.abc import Iterator, Set
 from typing import Final
 
 import apsw
@@ -25,7 +24,7 @@ import msgpack
 from msgspec import Struct
 
 from store_worker.sqlite_mailboxes import Mailboxes
-from store_worker.sqlite_schema import Bindings, lots, values
+from store_worker.sqlite_runs import RUN_ROWS, Runs
 from store_worker.sqlite_tail import Tail
 
 FOLLOWING_LAYOUT: Final = 2
@@ -35,14 +34,14 @@ FOLLOWING_LAYOUT: Final = 2
 class Bounds(Struct, frozen=True):
     """How far the index may stay behind."""
 
-    leaf_rows: int = 256
-    """Deliveries that fill most of a leaf: a mailbox that has as many gains nothing by waiting for more."""
+    run_rows: int = RUN_ROWS
+    """Deliveries of a run: a mailbox that has as many gains nothing by waiting for more."""
     tail_rows: int = 100_000
     """Deliveries in the tail: a hundred for each of 1,000 mailboxes. 5 MB, 25 if each is of another mailbox."""
     replay_seqs: int = 200_000
     """Seqs of the log that a start reads again: some tenths of a second."""
     step_rows: int = 500
-    """Deliveries that go in one step: 1 to 10 ms, by how many mailboxes they are of. With a commit, so many more than
+    """Deliveries that go in one step: up to 10 ms, by how many mailboxes they are of. With a commit, so many more than
     it brought."""
 
 
@@ -52,7 +51,8 @@ class Index:
     def __init__(self, db: apsw.Connection, bounds: Bounds, unread_max: int) -> None:
         self._db = db
         self._bounds = bounds
-        self.tail = Tail(bounds.leaf_rows)
+        self.tail = Tail(bounds.run_rows)
+        self.runs = Runs(db, bounds.run_rows)
         self.mailboxes = Mailboxes(db, self.tail, unread_max)
 
     def replay(self) -> None:
@@ -83,20 +83,20 @@ class Index:
         """Move all of a mailbox, those that are in `read` as read; give these. Raises apsw.Error."""
         mailbox = self.mailboxes.to_change(number)
         seqs = self.mailboxes.take(mailbox)
-        marked = {seq for seq in seqs if seq in read} if read else set[int]()
-        unread = [seq for seq in seqs if seq not in marked] if marked else seqs
+        marked = set(seqs) & read if read else set[int]()
         if seqs:
             mailbox.indexed = seqs[-1]
-            mailbox.indexed_unread += len(unread)
+            mailbox.indexed_unread += len(seqs) - len(marked)
             mailbox.indexed_total += len(seqs)
-        self._insert(unread, number, 0, 0)
-        self._insert(sorted(marked), number, 1, read_at_us)
+            self.runs.add(number, seqs, marked, read_at_us)
         return marked
 
-    def _insert(self, seqs: Sequence[int], number: int, read: int, read_at_us: int) -> None:
-        for lot in lots(seqs):
-            bindings: Bindings = [number, read, read_at_us, *lot]
-            self._db.execute(_insert_deliveries(len(lot)), bindings)
+    def mark(self, number: int, seqs: set[int], read: bool, read_at_us: int) -> set[int]:
+        """Mark what is in the index; give those of `seqs` that are there and were not so. Raises apsw.Error."""
+        moved = self.runs.move(number, seqs, read=read, read_at_us=read_at_us)
+        if moved:
+            self.mailboxes.to_change(number).indexed_unread += -len(moved) if read else len(moved)
+        return moved
 
     def drop(self, number: int, high: int) -> None:
         """Close a mailbox, which then holds nothing; `high` is the last seq given. Raises apsw.Error."""
@@ -105,7 +105,7 @@ class Index:
         mailbox.indexed_unread = mailbox.indexed_total = 0
         mailbox.closed = True
         mailbox.indexed = high
-        self._db.execute("DELETE FROM deliveries WHERE mailbox = ?", (number,))
+        self.runs.drop(number)
 
     def follow(self, high: int) -> None:
         """Move what goes with a commit. Raises apsw.Error."""
@@ -142,9 +142,3 @@ def behind(db: apsw.Connection) -> Iterator[tuple[int, int]]:
 
 
 _BEHIND: Final = "SELECT seq, recipients FROM messages WHERE seq > (SELECT indexed FROM meta) ORDER BY seq"
-
-
-@cache
-def _insert_deliveries(rows: int) -> str:
-    """One mailbox's, all read at one time or not at all: a quarter of what all of it in each row would be to bind."""
-    return f"INSERT INTO deliveries (mailbox, read, read_at_us, seq) VALUES {values('(?1,?2,?3,?)', rows)}"

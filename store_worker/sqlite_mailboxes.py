@@ -1,6 +1,6 @@
 """What is known of each mailbox: on disk as far as it is indexed, in memory with its part of the tail beside it.
 
-A row of `mailboxes` counts what `deliveries` holds of its mailbox; what the tail holds is added when it is asked for.
+A row of `mailboxes` counts what the runs hold of its mailbox; what the tail holds is added when it is asked for.
 So a commit of messages writes no counts, and both stay exact.
 """
 

@@ -1,13 +1,13 @@
 """Reading the store's database: pages, statuses, counts.
 
 A page first asks the index and the tail which seqs it is about, then steps through their messages until it is full: no
-content is read that is not handed out, but for one. Where there is a tail it goes to SQLite as a list of seqs, so that
-one statement merges, filters, counts and cuts what there is, wherever it is.
+content is read that is not handed out, but for one.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, Final
 
 import apsw
@@ -17,17 +17,8 @@ from restante.wire.envelopes import TEXT, Entry, MessageStatus, RecipientState, 
 from restante.wire.store_link import Failed, PageRead, ReadPage, ReadStatus, StatusRead
 from store_worker.journal import SCAN_ROWS_MAX, STATUS_RECIPIENTS_MAX, page_bounds, state_of, too_many_recipients
 from store_worker.sqlite_index import Index
+from store_worker.sqlite_runs import Row
 from store_worker.sqlite_schema import fetch
-
-Row = tuple[int, int]
-"""A seq, and whether it is read."""
-
-_UNREAD: Final = "SELECT seq, 0 AS read FROM deliveries WHERE mailbox = :mailbox AND read = 0 AND seq > :after"
-_READ: Final = "SELECT seq, 1 AS read FROM deliveries WHERE mailbox = :mailbox AND read = 1 AND seq > :after"
-_TAIL: Final = "SELECT value AS seq, 0 AS read FROM json_each(:tail)"
-_ROWS: Final = {True: _UNREAD, False: f"{_UNREAD} UNION ALL {_READ}"}
-"""By whether only unread ones are wanted. Both ranges come in the order of seq: SQLite merges, and sorts nothing but
-the tail, which is short."""
 
 _MESSAGES: Final = """
     SELECT m.seq, m.id, m.sender_name, m.recipients, m.content_type, m.sent_at_us, m.stored_at_us, m.reply_to, m.body
@@ -35,7 +26,10 @@ _MESSAGES: Final = """
 """
 """In the order of the list, and read as far as the cursor is."""
 _SENT: Final = "SELECT seq, stored_at_us, recipients FROM messages WHERE id = ? AND sender = ?"
-_READ_AT: Final = "SELECT read_at_us FROM deliveries WHERE mailbox = ? AND read = 1 AND seq = ?"
+_FROM: Final = """
+    SELECT m.seq FROM json_each(?) AS wanted CROSS JOIN messages AS m ON m.seq = wanted.value WHERE m.sender_name = ?
+    LIMIT ?
+"""
 
 
 class Reads:
@@ -43,6 +37,7 @@ class Reads:
 
     def __init__(self, db: apsw.Connection, index: Index) -> None:
         self._db = db
+        self._runs = index.runs
         self._tail = index.tail
         self._mailboxes = index.mailboxes
 
@@ -70,20 +65,20 @@ class Reads:
 
     def _rows(self, query: ReadPage, limit: int) -> tuple[list[Row], int | None]:
         """Return what the page is about, one more than it may hold, and where looking ended if not at the end."""
-        tail = list(self._tail.behind(query.mailbox, query.after))
-        rows = f"{_ROWS[query.unread]} UNION ALL {_TAIL}" if tail else _ROWS[query.unread]
-        span: dict[str, int | str | bytes] = {"mailbox": query.mailbox, "after": query.after, "tail": str(tail)}
         if not query.sender:
-            return fetch(self._db, f"{rows} ORDER BY seq LIMIT :rows", {**span, "rows": limit + 1}), None
-        last = fetch(self._db, f"{rows} ORDER BY seq LIMIT 2 OFFSET {SCAN_ROWS_MAX - 1}", span)
-        through = last[0][0] if len(last) == 2 else None
-        found = fetch(
-            self._db,
-            f"SELECT d.seq, d.read FROM ({rows} ORDER BY seq LIMIT {SCAN_ROWS_MAX}) AS d CROSS JOIN messages m"
-            " ON m.seq = d.seq WHERE m.sender_name = :sender ORDER BY d.seq LIMIT :rows",
-            {**span, "sender": query.sender, "rows": limit + 1},
-        )
-        return found, through
+            return self._behind(query, limit + 1), None
+        rows = self._behind(query, SCAN_ROWS_MAX + 1)
+        through = rows[SCAN_ROWS_MAX - 1][0] if len(rows) > SCAN_ROWS_MAX else None
+        read = dict(rows[:SCAN_ROWS_MAX])
+        found = fetch(self._db, _FROM, (str(list(read)), query.sender, limit + 1))
+        return [(seq, read[seq]) for (seq,) in found], through
+
+    def _behind(self, query: ReadPage, count: int) -> list[Row]:
+        """The first of a mailbox, or of its unread: what the runs say, and behind that the tail, all of it unread."""
+        rows = self._runs.behind(query.mailbox, query.after, count, unread=query.unread)
+        tail = self._tail.behind(query.mailbox, query.after)
+        rows += zip(tail[: count - len(rows)], repeat(0))
+        return rows
 
     def status(self, query: ReadStatus) -> StatusRead | Failed:
         """Return the statuses that `Journal.status` describes."""
@@ -106,9 +101,9 @@ class Reads:
         return StatusRead(messages=messages)
 
     def _state(self, name: str, mailbox: int, seq: int, stored_at_us: int) -> RecipientState:
-        read = self._db.execute(_READ_AT, (mailbox, seq)).fetchone()
-        state = state_of(read is not None, seq, self._mailboxes.of(mailbox).delivered_through)
-        at_us = {"read": read[0] if read else 0, "delivered": 0, "stored": stored_at_us}[state]
+        read_at_us = self._runs.read_at_us(mailbox, seq)
+        state = state_of(read_at_us is not None, seq, self._mailboxes.of(mailbox).delivered_through)
+        at_us = {"read": read_at_us or 0, "delivered": 0, "stored": stored_at_us}[state]
         return RecipientState(name=name, state=state, state_at_us=at_us)
 
 

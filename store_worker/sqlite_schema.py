@@ -1,27 +1,26 @@
 """The store's database file: how it is opened and locked, what is in it, how it came to be so.
 
     messages     the log: one row a message, in the order of seq, contents beside it
-    deliveries   one small row a recipient, clustered by (mailbox, read, seq): a mailbox's unread is one range, and so
-                 is what was read; reading moves a row from one to the other
+    runs         deliveries: a mailbox's unread are one range, and what was read is another (`store_worker.sqlite_runs`)
     mailboxes    what is counted a mailbox, so that "how many unread" and "is it full" cost the same at any size
-                 `indexed`: how far its deliveries are in their table; it counts those, and no others
+                 `indexed`: how far its deliveries are in runs; it counts those, and no others
     brokers      generations, by name
     meta         one row: history, epoch, the high-water of seq, the last `stored_at_us`; `indexed`: how far the
-                 deliveries of all mailboxes are in their table
+                 deliveries of all mailboxes are in runs
     suspects     messages whose storing ended the process (`store_worker.sqlite_poison`); nearly always empty
 
 The unique key is (id, sender), not (sender, id): the same promise, and two gains. Ids that clients make are
 ordered by time (UUIDv7), so the index grows at its end whoever sends; and a mailbox's owner can name a message by
 its id alone, without knowing whose account number it bears.
 
-The log alone is complete: deliveries follow it, and are made from `recipients` (`store_worker.sqlite_index`), which
+The log alone is complete: runs follow it, and are made from `recipients` (`store_worker.sqlite_index`), which
 are msgpack `[names, mailboxes]`: names are labels that are never given twice, so a copy stays true.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -29,6 +28,7 @@ import apsw
 
 from runtime import wal
 from store_worker.journal import Unusable
+from store_worker.sqlite_runs import gather
 
 APPLICATION_ID: Final = 0x52535431
 """`RST1` in the file's header: a database of somebody else's is never written to."""
@@ -46,7 +46,7 @@ CHECKED_BYTES_MAX: Final = 64 << 20
 """A database up to this size is looked through at a start, some tenths of a second; in a larger one what is damaged is
 found when it is read."""
 
-MIGRATIONS: Final = (
+MIGRATIONS: Final[tuple[str | Callable[[apsw.Connection], None], ...]] = (
     """
     CREATE TABLE meta (
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -106,6 +106,17 @@ MIGRATIONS: Final = (
     UPDATE meta SET indexed = high;
     ALTER TABLE mailboxes ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE runs (
+        mailbox INTEGER NOT NULL,
+        read INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        read_at_us INTEGER NOT NULL,
+        distances BLOB NOT NULL,
+        PRIMARY KEY (mailbox, read, first)
+    ) STRICT, WITHOUT ROWID;
+    """,
+    gather,
 )
 """Each step once, in order; `user_version` says how many were made. A step that was released is never edited."""
 
@@ -207,7 +218,10 @@ def _migrate(db: apsw.Connection, path: Path, version: int, vfs: str | None) -> 
     db.execute("BEGIN EXCLUSIVE")
     wal.renew(path, vfs)  # the store before this one may have ended because a sync failed
     for step in MIGRATIONS[version:]:
-        db.execute(step)
+        if isinstance(step, str):
+            db.execute(step)
+        else:
+            step(db)
     if version < len(MIGRATIONS):
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {len(MIGRATIONS)}")
     db.execute("COMMIT")

@@ -1,8 +1,8 @@
 """The tail: deliveries that are in the log and not yet in the index, in memory.
 
-    messages    ───────────────────────────────────────────────▶  every commit appends here, and no more is needed
-    deliveries  ────────────────────────────────┐                 follows later, in lots of many rows a mailbox
-    tail                                        └ ─ ─ ─ ─ ─ ─ ▶   the rest; a start reads it from the log again
+    messages  ───────────────────────────────────────────────▶  every commit appends here, and no more is needed
+    runs      ────────────────────────────────┐                 follow later, of many deliveries each
+    tail                                      └ ─ ─ ─ ─ ─ ─ ▶   the rest; a start reads it from the log again
 
 A mailbox's part of the tail is all that it was sent past its own `indexed`, so all of it is unread, and each of its
 seqs is above every one of that mailbox in the index: a reader puts it behind what the index says.

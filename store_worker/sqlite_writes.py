@@ -194,62 +194,38 @@ class Writer:
         return Noted()
 
     def _mark(self, command: MarkMessages) -> MarkedMessages:
-        at_us = self._now_us if command.read else 0
-        if command.ids or not command.read:
-            self._index.take_in(command.mailbox)
-            moved = set[int]()
-        else:
-            moved = self._index.take_in(command.mailbox, set(command.seqs), at_us)
-        seqs, unknown_ids = list(command.seqs), []
-        for message_id in command.ids:
-            found = fetch(self._db, _SELECT_BY_ID, (message_id, command.mailbox))
-            seqs += (seq for (seq,) in found)
-            if not found:
-                unknown_ids.append(message_id)
-        moved |= self._move([seq for seq in seqs if seq not in moved], command, at_us)
-        changed, others = [], []
-        for seq in seqs:
-            if seq in moved:
-                moved.remove(seq)
-                changed.append(seq)
-            else:
-                others.append(seq)
-        held = self._held(others, command)
+        number, read = command.mailbox, command.read
+        at_us = self._now_us if read else 0
+        if read and not command.ids:
+            moved = self._index.take_in(number, set(command.seqs), at_us)
+        else:  # what has an id may be in the tail, and is looked for in the index
+            moved = self._index.take_in(number)
+        seqs, unknown_ids = self._named(command)
+        moved |= self._index.mark(number, set(seqs) - moved, read, at_us)
+        if len(moved) == len(seqs):  # each, and each once
+            return MarkedMessages(changed=seqs, unknown_ids=unknown_ids)
+        changed = [seq for seq in dict.fromkeys(seqs) if seq in moved]
+        others = [seq for seq in seqs if seq not in moved]
+        held = self._index.runs.held(number, set(others), read=read)
         unknown_seqs = [seq for seq in others if seq not in held]
         return MarkedMessages(changed=changed, unknown_seqs=unknown_seqs, unknown_ids=unknown_ids)
 
-    def _move(self, seqs: list[int], command: MarkMessages, at_us: int) -> set[int]:
-        """Move deliveries from the other range to the one that is wanted; return those that were there."""
-        if not seqs:
-            return set()
-        rows = fetch(self._db, _UPDATE_READ, (command.read, at_us, command.mailbox, not command.read, str(seqs)))
-        mailbox = self._mailboxes.to_change(command.mailbox)
-        mailbox.indexed_unread += -len(rows) if command.read else len(rows)
-        return {seq for (seq,) in rows}
-
-    def _held(self, seqs: list[int], command: MarkMessages) -> set[int]:
-        """Those that are in the wanted range."""
-        if not seqs:
-            return set()
-        return {seq for (seq,) in fetch(self._db, _SELECT_HELD, (command.mailbox, command.read, str(seqs)))}
+    def _named(self, command: MarkMessages) -> tuple[list[int], list[bytes]]:
+        """Return the seqs that are named, those of ids last, and the ids that no message of the mailbox has."""
+        seqs, unknown_ids, runs = list(command.seqs), [], self._index.runs
+        for message_id in command.ids:
+            found = {seq for (seq,) in fetch(self._db, _SELECT_BY_ID, (message_id,))}
+            held = runs.held(command.mailbox, found, read=False) | runs.held(command.mailbox, found, read=True)
+            seqs += sorted(held)
+            if not held:
+                unknown_ids.append(message_id)
+        return seqs, unknown_ids
 
 
 _SELECT_KNOWN: Final = """
     SELECT seq, stored_at_us, recipients, content_type, reply_to, body FROM messages WHERE id = ? AND sender = ?
 """
-_SELECT_BY_ID: Final = """
-    SELECT m.seq FROM messages m WHERE m.id = ?1 AND EXISTS (
-        SELECT 1 FROM deliveries d WHERE d.mailbox = ?2 AND d.read IN (0, 1) AND d.seq = m.seq
-    ) ORDER BY m.seq
-"""
-_SELECT_HELD: Final = """
-    SELECT seq FROM deliveries WHERE mailbox = ? AND read = ? AND seq IN (SELECT value FROM json_each(?))
-"""
-_UPDATE_READ: Final = """
-    UPDATE deliveries SET read = ?, read_at_us = ?
-    WHERE mailbox = ? AND read = ? AND seq IN (SELECT value FROM json_each(?)) RETURNING seq
-"""
-"""A list of seqs, as JSON: as many as there are in one statement."""
+_SELECT_BY_ID: Final = "SELECT seq FROM messages WHERE id = ?"
 
 
 def _label(mailbox: Mailbox, message: Message) -> bytes:

@@ -1,9 +1,10 @@
-"""The other limit: the same rows into the same tables by the same SQLite, and nothing else: no process beside the
-sender, no check, no frame.
+"""The other limit: the same rows into the same log by the same SQLite, and nothing else: no process beside the sender,
+no check, no frame.
 
-The tables, their settings and the size of a lot are the store's own, imported from it. Commits are of 500 messages: a
-sender with 1,000 unacknowledged has one half on the disk while the other is on its way. Two peers: the log alone (a
-message and its unique key, all that *accepted* needs), and with the index by mailbox.
+The log, its settings and the size of a lot are the store's own, imported from it. Commits are of 500 messages: a sender
+with 1,000 unacknowledged has one half on the disk while the other is on its way. Two peers: the log alone (a message
+and its unique key, all that *accepted* needs), and with an index by mailbox as one would make it, a row for each
+delivery, in the same commit.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class SqliteClient:
     def prepare(self, mailboxes: int) -> None:
         self._db = open_database(self._path)
         self._recipients = [msgpack.packb(([f"m{number:04d}"], [number])) for number in range(mailboxes)]
+        if self._indexed:
+            self._db.execute(_DELIVERIES)
         self._seq = int(self._database.execute("SELECT coalesce(max(seq), 0) FROM messages").get)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -139,6 +142,15 @@ class SqliteClient:
             self._database.execute(f"INSERT INTO deliveries VALUES {_values(_DELIVERY, len(lot))}", bindings)
 
 
+_DELIVERIES: Final = """
+    CREATE TABLE IF NOT EXISTS deliveries (
+        mailbox INTEGER NOT NULL,
+        read INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        read_at_us INTEGER NOT NULL,
+        PRIMARY KEY (mailbox, read, seq)
+    ) STRICT, WITHOUT ROWID
+"""
 _PAGE: Final = """
     SELECT m.seq, m.body FROM deliveries d JOIN messages m ON m.seq = d.seq
     WHERE d.mailbox = ? AND d.read = 0 ORDER BY d.seq DESC LIMIT ?
@@ -177,6 +189,6 @@ class Sqlite:
 
 _PROMISE: Final = "Committed by SQLite and synced (WAL, `synchronous=FULL`), 500 messages a commit"
 PEERS: Final[tuple[Peer, ...]] = (
-    Sqlite("sqlite", "limit: SQLite, the store's tables", f"{_PROMISE}, with the index by mailbox.", indexed=True),
+    Sqlite("sqlite", "limit: SQLite, log and index", f"{_PROMISE}, with an index by mailbox.", indexed=True),
     Sqlite("sqlite-append", "limit: SQLite, the log alone", f"{_PROMISE}; no mailboxes, only the log.", indexed=False),
 )

@@ -32,7 +32,7 @@ SENDERS: Final = (1, 2, 3)
 CHECKPOINT_PAGES: Final = 40
 """So few that a short run copies the log home, and begins it anew, several times."""
 
-BOUNDS: Final = Bounds(leaf_rows=8, tail_rows=30, replay_seqs=60, step_rows=4)
+BOUNDS: Final = Bounds(run_rows=8, tail_rows=30, replay_seqs=60, step_rows=4)
 """So small that the index follows with most commits."""
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def rows(db: apsw.Connection) -> Rows:
     return {
         "meta": of("SELECT epoch, high, stored_at_us FROM meta"),
         "messages": of("SELECT * FROM messages ORDER BY seq"),
-        "deliveries": sorted([*of("SELECT * FROM deliveries"), *((mailbox, 0, seq, 0) for mailbox, seq in tail)]),
+        "deliveries": sorted([*deliveries(db), *((mailbox, 0, seq, 0) for mailbox, seq in tail)]),
         "mailboxes": [
             (mailbox, delivered_through, unread + ahead[mailbox], total + ahead[mailbox], closed)
             for mailbox, delivered_through, unread, total, closed in db.execute(_SELECT_MAILBOXES, (str(list(ahead)),))
@@ -87,6 +87,15 @@ def behind(db: apsw.Connection) -> list[tuple[int, int]]:
     ((indexed,),) = fetch(db, "SELECT indexed FROM meta")
     own: dict[int, int] = dict(fetch(db, "SELECT mailbox, indexed FROM mailboxes"))
     return [(m, seq) for m, seq in recipients(db) if seq > indexed and seq > own.get(m, 0)]
+
+
+def deliveries(db: apsw.Connection) -> list[tuple[int, int, int, int]]:
+    """What is in the index, as (mailbox, read, seq, read_at_us), in the order of its rows."""
+    return [
+        (mailbox, read, seq, read_at_us)
+        for mailbox, read, first, read_at_us, distances in db.execute("SELECT * FROM runs ORDER BY 1, 2, 3")
+        for seq in itertools.accumulate([first, *msgpack.unpackb(distances)])
+    ]
 
 
 def recipients(db: apsw.Connection) -> list[tuple[int, int]]:
@@ -289,16 +298,8 @@ def accepted(writes: Sequence[Write], written: Sequence[Written]) -> dict[tuple[
 
 
 _MUST_BE_EMPTY: Final = {
-    "a delivery without its message": "SELECT seq FROM deliveries WHERE seq NOT IN (SELECT seq FROM messages)",
     "a message twice": "SELECT id FROM messages GROUP BY id, sender HAVING count(*) > 1",
-    "a delivery twice": "SELECT seq FROM deliveries GROUP BY mailbox, seq HAVING count(*) > 1",
-    "a counter that does not count": """
-        SELECT m.mailbox FROM mailboxes m LEFT JOIN deliveries d ON d.mailbox = m.mailbox
-        GROUP BY m.mailbox HAVING m.unread != count(*) FILTER (WHERE d.read = 0) OR m.total != count(d.seq)
-    """,
-    "a mailbox that is not counted": """
-        SELECT mailbox FROM deliveries WHERE mailbox NOT IN (SELECT mailbox FROM mailboxes)
-    """,
+    "a run read at no time, or unread since one": "SELECT mailbox FROM runs WHERE (read = 0) != (read_at_us = 0)",
     "an index that claims more than there is": "SELECT indexed FROM meta WHERE indexed > high",
     "a high-water below a seq": "SELECT seq FROM messages, meta WHERE seq > high",
 }
@@ -307,11 +308,32 @@ _MUST_BE_EMPTY: Final = {
 def problems(db: apsw.Connection) -> list[str]:
     """What is wrong with a store's database, whatever was done to it."""
     found = [str(row[0]) for row in db.execute("PRAGMA integrity_check") if row != ("ok",)]
-    held = set(fetch(db, "SELECT mailbox, seq FROM deliveries"))
+    index = deliveries(db)
+    held = {(mailbox, seq) for mailbox, _, seq, _ in index}
     closed = {mailbox for (mailbox,) in fetch(db, "SELECT mailbox FROM mailboxes WHERE closed")}
     named, tail = {(m, seq) for m, seq in recipients(db) if m not in closed}, set(behind(db))
     if named != held | tail:
         found.append(f"a delivery too few or too many: {sorted(named ^ (held | tail))[:3]}")
     if held & tail:
         found.append(f"a delivery in the index and behind it: {sorted(held & tail)[:3]}")
+    if len(held) != len(index):
+        found.append("a delivery twice")
+    if overlapping(db):
+        found.append(f"runs that overlap: {overlapping(db)[:3]}")
+    unread, total = Counter(m for m, read, _, _ in index if not read), Counter(m for m, _, _, _ in index)
+    counted = fetch(db, "SELECT mailbox, unread, total FROM mailboxes")
+    if wrong := [row for row in counted if row[1:] != (unread[row[0]], total[row[0]])]:
+        found.append(f"a counter that does not count: {wrong[:3]}")
+    if uncounted := set(total) - {mailbox for mailbox, _, _ in counted}:
+        found.append(f"a mailbox that is not counted: {sorted(uncounted)[:3]}")
     return found + [what for what, sql in _MUST_BE_EMPTY.items() if db.execute(sql).fetchone() is not None]
+
+
+def overlapping(db: apsw.Connection) -> list[tuple[int, int]]:
+    """The runs, as (mailbox, first), that begin before the one in front of them, of either range, has ended."""
+    found, before = [], (0, 0)
+    for mailbox, first, distances in db.execute("SELECT mailbox, first, distances FROM runs ORDER BY 1, 2"):
+        if (mailbox, first) <= before:
+            found.append((mailbox, first))
+        before = (mailbox, first + sum(msgpack.unpackb(distances)))
+    return found

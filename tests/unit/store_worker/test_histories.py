@@ -42,7 +42,7 @@ from tests.unit.store_worker.making import NOW_US, counted, id_of, message, stor
 MAILBOXES: Final = range(1, 6)
 SENDERS: Final = (1, 2)
 UNREAD_MAX: Final = 25
-BOUNDS: Final = Bounds(leaf_rows=6, tail_rows=15, replay_seqs=25, step_rows=2)
+BOUNDS: Final = Bounds(run_rows=6, tail_rows=15, replay_seqs=25, step_rows=2)
 
 Op = tuple[object, ...]
 _numbers = st.integers(0, 40)

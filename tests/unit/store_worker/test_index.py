@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from store_worker.sqlite import SqliteJournal
 from store_worker.sqlite_index import Bounds
 from store_worker.sqlite_schema import APPLICATION_ID, MIGRATIONS, fetch
 from store_worker.sqlite_tail import Tail
-from tests.disk.store_run import kill, problems
+from tests.disk.store_run import deliveries, kill, problems
 from tests.unit.store_worker.disks import disk, full, healthy
 from tests.unit.store_worker.making import (
     ALICE,
@@ -37,7 +38,7 @@ from tests.unit.store_worker.making import (
 )
 from tests.unit.store_worker.test_core import batch
 
-BOUNDS = Bounds(leaf_rows=10, tail_rows=20, replay_seqs=50, step_rows=1)
+BOUNDS = Bounds(run_rows=10, tail_rows=20, replay_seqs=50, step_rows=1)
 
 
 @pytest.fixture
@@ -55,9 +56,8 @@ def journal(path: Path) -> Iterator[SqliteJournal]:
 
 def indexed(journal: SqliteJournal) -> dict[int, int]:
     """How many of its deliveries are in the index, by mailbox."""
-    found = fetch(journal._db, "SELECT mailbox, count(*) FROM deliveries GROUP BY mailbox")
     assert problems(journal._db) == []
-    return dict(found)
+    return Counter(mailbox for mailbox, _, _, _ in deliveries(journal._db))
 
 
 def send_to(journal: SqliteJournal, *mailboxes: int, first: int = 1) -> None:
@@ -217,7 +217,9 @@ class TestStarts:
 def older(path: Path) -> None:
     """A database of the first layout, with a message to bob."""
     db = apsw.Connection(str(path))
-    db.execute(MIGRATIONS[0])
+    begin, *_ = MIGRATIONS
+    assert isinstance(begin, str)
+    db.execute(begin)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; UPDATE meta SET high = 5")
     recipients = b"\x92\x91\xa3bob\x91\x02"
     db.execute("INSERT INTO messages VALUES (5, ?, 1, 'alice', ?, NULL, 7, 8, NULL, x'61')", (id_of(1), recipients))

@@ -13,11 +13,12 @@ import pytest
 
 from restante.wire.envelopes import Result
 from restante.wire.store_link import StoreMessages
-from store_worker import sqlite_schema, sqlite_writes
+from store_worker import sqlite_runs, sqlite_schema, sqlite_writes
 from store_worker.journal import OutcomeUnknown, RolledBack, Unusable
 from store_worker.sqlite import SqliteJournal
 from store_worker.sqlite_poison import ATTEMPTS_MAX, UNSETTLED_MAX
 from store_worker.sqlite_schema import MIGRATIONS
+from tests.disk.store_run import problems
 from tests.unit.store_worker.disks import Disk, disk, full
 from tests.unit.store_worker.making import (
     ALICE,
@@ -53,14 +54,7 @@ def check(path: Path) -> None:
     """Hold a closed database against all that must be true of it."""
     db = apsw.Connection(str(path))
     try:
-        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        orphans = "SELECT count(*) FROM deliveries WHERE seq NOT IN (SELECT seq FROM messages)"
-        assert db.execute(orphans).fetchone() == (0,)
-        twice = "SELECT mailbox, seq FROM deliveries GROUP BY mailbox, seq HAVING count(*) > 1"
-        assert db.execute(twice).fetchall() == []
-        held = "SELECT mailbox, sum(read = 0), count(*) FROM deliveries GROUP BY mailbox ORDER BY mailbox"
-        told = "SELECT mailbox, unread, total FROM mailboxes WHERE total > 0 ORDER BY mailbox"
-        assert db.execute(held).fetchall() == db.execute(told).fetchall()
+        assert problems(db) == []
         assert db.execute("SELECT high >= (SELECT coalesce(max(seq), 0) FROM messages) FROM meta").fetchone() == (1,)
     finally:
         db.close()
@@ -425,16 +419,20 @@ class TestNothingIsPassedOver:
         check(path)
 
     def test_the_index_is_what_answers_for_a_mailbox(self, path: Path) -> None:
-        """Unread is one range: no sort, no scan of what is read."""
+        """Unread is one range, and begins in the run that `after` is in: no sort, no scan of what is read."""
         journal = started(path)
-        sql = "EXPLAIN QUERY PLAN SELECT seq FROM deliveries WHERE mailbox = 1 AND read = 0 AND seq > 5 ORDER BY seq"
-        (plan,) = [row[3] for row in journal._db.execute(sql)]
-        assert plan == "SEARCH deliveries USING PRIMARY KEY (mailbox=? AND read=? AND seq>?)"
-        merged = (
-            "EXPLAIN QUERY PLAN SELECT seq FROM deliveries WHERE mailbox = 1 AND read = 0 AND seq > 5 UNION ALL"
-            " SELECT seq FROM deliveries WHERE mailbox = 1 AND read = 1 AND seq > 5 ORDER BY seq LIMIT 9"
-        )
-        assert not any("TEMP B-TREE" in row[3] for row in journal._db.execute(merged))
+
+        def plan(unread: bool) -> list[str]:
+            sql = f"EXPLAIN QUERY PLAN {sqlite_runs._BEHIND[unread]}"
+            return [row[3] for row in journal._db.execute(sql, {"mailbox": BOB, "after": 5})]
+
+        steps = [step for step in plan(True) if "runs" in step]
+        assert steps == [
+            "SEARCH runs USING PRIMARY KEY (mailbox=? AND read=? AND first>?)",
+            "SEARCH runs USING PRIMARY KEY (mailbox=? AND read=? AND first<?)",
+        ]
+        assert sorted(step for step in plan(False) if "runs" in step) == sorted(steps * 2)
+        assert not any("TEMP B-TREE" in step for unread in (True, False) for step in plan(unread))
         journal.close()
 
 
