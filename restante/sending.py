@@ -5,11 +5,14 @@
                              └── rewinding ◀┴ refused `busy`, `gap`; connection lost
 
 What waits becomes an envelope whenever the window has room: an idle session sends one message at once, a busy one
-hundreds together. Envelopes are numbered; the broker takes only the next number (RULES 10). If one is refused as a
-whole, or the connection is lost, the stream *rewinds*: it transmits nothing more until every envelope that is out has
-its answer, waits as long as it was told, then numbers what is unanswered anew from the lowest and transmits it in
-order, before anything new. A message keeps its place and its id in all this, so nothing is stored twice or out of
-order.
+hundreds together. Two envelopes may be out whatever they hold, so that nothing waits for an answer as long as answers
+come as fast as messages; more, up to the window, only full ones. So who sends faster than answers come sends fewer
+envelopes with more in them: each costs three processes as much as fifty of the messages that it holds.
+
+Envelopes are numbered; the broker takes only the next number (RULES 10). If one is refused as a whole, or the
+connection is lost, the stream *rewinds*: it transmits nothing more until every envelope that is out has its answer,
+waits as long as it was told, then numbers what is unanswered anew from the lowest and transmits it in order, before
+anything new. A message keeps its place and its id in all this, so nothing is stored twice or out of order.
 
 Invariants: `flight` is in the order of submission, and its envelopes that are out are in the order of their numbers;
 nothing in `queue` was ever transmitted; nothing new is transmitted while rewinding.
@@ -32,8 +35,11 @@ from restante.wire.errors import CODES, BodyTooLarge, ChatError, OutcomeUnknown,
 from restante.wire.ids import show_id
 
 WINDOW_ENVELOPES: Final = 8
-"""Envelopes in flight. Enough to keep the broker and the store busy while answers travel; what waits meanwhile makes
-the next envelope larger, which costs everybody less than more of them."""
+"""Envelopes in flight. Enough to keep the broker and the store busy while answers travel."""
+
+EAGER_ENVELOPES: Final = 2
+"""Envelopes in flight up to which one goes that is not full; past it, what waits makes the next one larger. With one, a
+message would wait for the answer to the one before; with more, 5,000 messages a second are as many envelopes."""
 
 WINDOW_BYTES: Final = 8 << 20
 """Contents in flight: a quarter of what the broker holds for one session."""
@@ -104,8 +110,8 @@ class Stream:
 
     @property
     def crowded(self) -> bool:
-        """Whether nothing new would go now: the window is full, or the stream rewinds."""
-        return self._rewinding or len(self._flight) >= WINDOW_ENVELOPES
+        """Whether one more message would not go now: others are out and it fills no envelope, or the stream rewinds."""
+        return self._rewinding or len(self._flight) >= EAGER_ENVELOPES
 
     @property
     def active(self) -> bool:
@@ -134,7 +140,7 @@ class Stream:
         for envelope in self._flight:
             if not envelope.request_id:
                 self._send(envelope, now, actions)
-        while self._queue and self._room():
+        while self._queue and self._room(limits):
             self._form(limits, now, actions)
 
     def expiry(self) -> float:
@@ -149,8 +155,12 @@ class Stream:
         """When the transmission was made that has waited longest for its answer; inf if none waits."""
         return min((envelope.sent_at for envelope in self._flight if envelope.request_id), default=math.inf)
 
-    def _room(self) -> bool:
-        return len(self._flight) < WINDOW_ENVELOPES and sum(envelope.bytes for envelope in self._flight) < WINDOW_BYTES
+    def _room(self, limits: Limits) -> bool:
+        out, size = len(self._flight), sum(envelope.bytes for envelope in self._flight)
+        if out >= WINDOW_ENVELOPES or size >= WINDOW_BYTES:
+            return False
+        fills_one = len(self._queue) >= limits.messages_per_send or self.unsettled_bytes - size >= ENVELOPE_BYTES
+        return out < EAGER_ENVELOPES or fills_one
 
     def _any_out(self) -> bool:
         return any(envelope.request_id for envelope in self._flight)

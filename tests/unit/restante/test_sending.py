@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 
 from restante import events
 from restante.events import SETTLED, Submission
-from restante.sending import ENVELOPE_BYTES, WINDOW_BYTES, WINDOW_ENVELOPES
+from restante.sending import EAGER_ENVELOPES, ENVELOPE_BYTES, WINDOW_BYTES, WINDOW_ENVELOPES
 from restante.wire import codec, envelopes, errors, limits
 from restante.wire.envelopes import Error, LoggedIn, Result, Send, Sent
 from tests.unit.restante.playing import NAME, Play, message, ready, tickets_of
 
 MANY = 10_000
+
+
+def one_by_one() -> Play:
+    """A session whose server takes one message an envelope: each fills one."""
+    return ready(envelopes.Limits(messages_per_send=1))
 
 
 class TestBatching:
@@ -37,13 +42,44 @@ class TestBatching:
         play = ready()
         play.submit_each(range(1, 101))
         first = play.take_sends()
-        assert [tickets_of(send) for send in first] == [[n] for n in range(1, WINDOW_ENVELOPES + 1)]
+        assert [tickets_of(send) for send in first] == [[n] for n in range(1, EAGER_ENVELOPES + 1)]
         play.accept(first[0])
         (send,) = play.take_sends()
-        assert tickets_of(send) == list(range(WINDOW_ENVELOPES + 1, 101))
+        assert tickets_of(send) == list(range(EAGER_ENVELOPES + 1, 101))
+
+    def test_full_ones_go_as_far_as_the_window_reaches(self) -> None:
+        play = ready()
+        full = envelopes.Limits().messages_per_send
+        play.submit(range(full * WINDOW_ENVELOPES + 1))
+        assert [len(send.messages) for send in play.take_sends()] == [full] * WINDOW_ENVELOPES
+
+    def test_what_is_left_of_many_waits_until_it_fills_one_or_few_are_out(self) -> None:
+        play = ready()
+        full = envelopes.Limits().messages_per_send
+        play.submit(range(full * 3 + 1))
+        first, second, third = play.take_sends()
+        play.accept(first)
+        assert play.take_sends() == []
+        play.submit(range(full * 3 + 1, full * 4))
+        (fourth,) = play.take_sends()
+        assert len(fourth.messages) == full
+        play.submit([full * 4])
+        for send in (second, third):
+            play.accept(send)
+        (last,) = play.take_sends()
+        assert tickets_of(last) == [full * 4]
+
+    def test_large_contents_fill_one_too(self) -> None:
+        play = ready()
+        play.submit_each([1, 2])
+        play.take_sends()
+        play.submit([3], size=ENVELOPE_BYTES - 1)
+        assert play.take_sends() == []
+        play.submit([4])
+        assert [tickets_of(send) for send in play.take_sends()] == [[3]]
 
     def test_numbers_count_from_one_without_gap(self) -> None:
-        play = ready()
+        play = one_by_one()
         play.submit_each(range(1, 6))
         sends = play.take_sends()
         assert [send.n for send in sends] == [1, 2, 3, 4, 5]
@@ -91,7 +127,10 @@ class TestBatching:
     def test_small_messages_make_no_envelope_larger_than_is_useful(self) -> None:
         play = ready()
         play.submit(range(1, 9), size=ENVELOPE_BYTES // 3)
-        assert {len(send.messages) for send in play.take_sends()} == {3, 2}
+        first, second = play.take_sends()
+        play.accept(first)
+        (third,) = play.take_sends()
+        assert [len(send.messages) for send in (first, second, third)] == [3, 3, 2]
 
     def test_what_this_server_would_not_take_is_refused_alone(self) -> None:
         play = Play()
@@ -118,7 +157,7 @@ class TestAnswers:
         assert [play.told[ticket] for ticket in (1, 2, 3)] == results
 
     def test_answers_may_come_in_any_order(self) -> None:
-        play = ready()
+        play = one_by_one()
         play.submit_each([1, 2, 3])
         for send in reversed(play.take_sends()):
             play.accept(send)
@@ -135,7 +174,7 @@ class TestAnswers:
 
 class TestOrder:
     def test_busy_takes_the_whole_envelope_and_its_number_comes_again(self) -> None:
-        play = ready()
+        play = one_by_one()
         play.submit_each([1, 2, 3])
         first, second, third = play.take_sends()
         play.refuse(first, "busy", wait_s=1)
@@ -188,7 +227,7 @@ class TestOrder:
         assert sent < 2_000
 
     def test_after_a_loss_the_lowest_unanswered_comes_first(self) -> None:
-        play = ready()
+        play = one_by_one()
         play.submit_each([1, 2, 3])
         sends = play.take_sends()
         play.accept(sends[0])
@@ -234,10 +273,10 @@ class TestTime:
 
     def test_what_waits_behind_a_full_window_never_went_either(self) -> None:
         play = ready()
-        play.submit_each(range(1, WINDOW_ENVELOPES + 2), timeout_s=3)
+        play.submit_each(range(1, EAGER_ENVELOPES + 2), timeout_s=3)
         play.pass_time(4)
         assert isinstance(play.told[1], errors.OutcomeUnknown)
-        assert isinstance(play.told[WINDOW_ENVELOPES + 1], errors.UnreachableError)
+        assert isinstance(play.told[EAGER_ENVELOPES + 1], errors.UnreachableError)
 
     def test_what_went_unanswered_is_unknown_and_carries_its_id(self) -> None:
         play = ready()
