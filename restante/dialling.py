@@ -50,7 +50,10 @@ class Dialling:
             self._refused_since = now
         wait_s = min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(self._attempts, 16))
         self._attempts += 1
-        return wait_s * (0.5 + chance / 2)
+        wait_s *= 0.5 + chance / 2
+        if self._refused_since is not None and now < (verdict_at := self._refused_since + WRONG_KEY_S):
+            return min(wait_s, verdict_at - now)  # the attempt that decides is not put off
+        return wait_s
 
     def wrong_key(self, now: float) -> WrongServerKey | None:
         """The verdict, once handshakes have failed for long enough."""
