@@ -126,6 +126,11 @@ class Driver:
         too_many = stream.unsettled + len(self._given) >= UNSETTLED_MAX
         return too_many or stream.unsettled_bytes >= UNSETTLED_BYTES_MAX
 
+    @property
+    def holds(self) -> bool:
+        """Whether what was given last was only put beside other messages, for an answer to come before it can go."""
+        return bool(self._given) and self.session.stream.crowded
+
     # --- asking -------------------------------------------------------------------------------------------
 
     def deadline(self, timeout_s: float | None) -> float:

@@ -68,6 +68,15 @@ class Lookout:
             self._due = True
             self.loop.call_soon(self._look)
 
+    def look_by(self, at: float) -> None:
+        """Look at a time, if nothing happens before. Of use where nothing was sent: an edge will tell of what comes."""
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return  # one that rings early sets the next: deadlines move with every send, timers need not
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self.loop.call_later(max(0.0, at - time.monotonic()), self._ring)
+
     def close(self) -> None:
         """Close the driver, at once. Who waits for room is let go on, and told."""
         if self._timer is not None:
@@ -93,13 +102,8 @@ class Lookout:
             self._watched = self.driver.link.descriptors
             for descriptor in self._watched:
                 self.loop.add_reader(descriptor, self._look)
-        deadline = self.driver.due_at
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
-            return  # one that rings early sets the next: deadlines move with every send, timers need not
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = self.loop.call_later(max(0.0, deadline - time.monotonic()), self._ring)
+        if self.driver.due_at is not None:
+            self.look_by(self.driver.due_at)
 
     def _ring(self) -> None:
         self._timer = None

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from restante import AsyncClient, Client, Outcome, Outgoing
-from restante.driver import UNSETTLED_BYTES_MAX
+from restante.aio import HELD_S
+from restante.driver import GIVEN_MAX, UNSETTLED_BYTES_MAX
 from restante.events import Followed
+from restante.sending import EAGER_ENVELOPES
 from restante.waiting import Waiter
 from restante.wire import envelopes, errors, limits
 from restante.wire.address import Address
@@ -644,6 +646,35 @@ class TestAsyncio:
                 await client.send("bob", "hasty", timeout_s=0.2)
             assert time.monotonic() - begin < 5
             patient.cancel()
+
+        self.run(broker, body)
+
+    def test_what_waits_for_answers_has_a_deadline_and_takes_no_look_each(
+        self, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def body(client: AsyncClient) -> None:
+            broker.silent.add(Send)
+            out = [await client.submit("bob", f"out {n}") for n in range(EAGER_ENVELOPES)]
+            await asyncio.sleep(0.05)
+            looks, drain = 0, client._lookout.driver.drain
+
+            def counted() -> int:
+                nonlocal looks
+                looks += 1
+                return drain()
+
+            monkeypatch.setattr(client._lookout.driver, "drain", counted)
+            begin, held = time.monotonic(), []
+            for n in range(GIVEN_MAX - 1):
+                held.append(asyncio.create_task(client.send("bob", f"held {n}", timeout_s=0.2)))
+                await asyncio.sleep(0)  # a turn of the loop each
+            assert looks <= 1 + (time.monotonic() - begin) / HELD_S
+            for sending in held:
+                with pytest.raises(errors.UnreachableError):
+                    await sending
+            assert time.monotonic() - begin < 5
+            for future in out:
+                future.cancel()
 
         self.run(broker, body)
 
