@@ -40,9 +40,6 @@ T = TypeVar("T")
 
 __all__ = ["AsyncClient"]
 
-HELD_S = 0.01
-"""A message that waits for others' answers is told the session by then, if none comes, so that it has a deadline."""
-
 
 class AsyncClient(Shell):
     """As `restante.Client`, method by method, with `await`; see there. An async context manager.
@@ -201,10 +198,7 @@ class AsyncClient(Shell):
             except ChatError as error:
                 return refused(outgoing, index, error)
         sending = self._driver.submit(outgoing, index, deadline)
-        if self._driver.holds:
-            self._lookout.look_by(time.monotonic() + HELD_S)
-        else:
-            self._lookout.look_soon()
+        self._lookout.look_soon()
         return sending
 
     def _settle(self, future: asyncio.Future[Receipt], sending: Sending) -> None:

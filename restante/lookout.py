@@ -11,12 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from restante.driver import Driver
 from restante.settings import Settings
 
 T = TypeVar("T")
+
+HELD_S: Final = 0.01
+"""A message that waits for others' answers is told the session by then, if none comes, so that it has a deadline."""
 
 
 class Lookout:
@@ -62,14 +65,18 @@ class Lookout:
 
     def look_soon(self) -> None:
         """Look in the loop's next turn: sending may have swallowed the descriptor's edge, and what was given in this
-        turn travels together.
+        turn travels together. Where a message was only put beside others that wait for answers, their edge will do.
         """
-        if not self._due and not self.driver.closed:
-            self._due = True
-            self.loop.call_soon(self._look)
+        if self._due or self.driver.closed:
+            return
+        if self.driver.holds:
+            self._look_by(time.monotonic() + HELD_S)
+            return
+        self._due = True
+        self.loop.call_soon(self._look)
 
-    def look_by(self, at: float) -> None:
-        """Look at a time, if nothing happens before. Of use where nothing was sent: an edge will tell of what comes."""
+    def _look_by(self, at: float) -> None:
+        """Look at a time, if nothing happens before."""
         if self._timer is not None:
             if self._timer_at <= at:
                 return  # one that rings early sets the next: deadlines move with every send, timers need not
@@ -103,7 +110,7 @@ class Lookout:
             for descriptor in self._watched:
                 self.loop.add_reader(descriptor, self._look)
         if self.driver.due_at is not None:
-            self.look_by(self.driver.due_at)
+            self._look_by(self.driver.due_at)
 
     def _ring(self) -> None:
         self._timer = None

@@ -1,7 +1,7 @@
 """The index follows the log: when deliveries go from the tail to their table, and how they are found again.
 
 A commit needs the log alone (G1): from it the index can be made at any time. With 1,000 mailboxes a commit of 500
-messages would change some 400 leaves of the index; when a mailbox's deliveries have gathered, hundreds of them are one
+messages would change some 400 leaves of the index; when a mailbox's deliveries have gathered, up to 128 of them are one
 row (`store_worker.sqlite_runs`). Three rules say when a mailbox's go, all of them at a time:
 
 - it is marked or closed: before that, in the same transaction;

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from restante import AsyncClient, Client, Outcome, Outgoing
-from restante.aio import HELD_S
 from restante.driver import GIVEN_MAX, UNSETTLED_BYTES_MAX
 from restante.events import Followed
+from restante.lookout import HELD_S
 from restante.sending import EAGER_ENVELOPES
 from restante.waiting import Waiter
 from restante.wire import envelopes, errors, limits
@@ -654,8 +654,11 @@ class TestAsyncio:
     ) -> None:
         async def body(client: AsyncClient) -> None:
             broker.silent.add(Send)
-            out = [await client.submit("bob", f"out {n}") for n in range(EAGER_ENVELOPES)]
-            await asyncio.sleep(0.05)
+            out = []
+            for n in range(EAGER_ENVELOPES):
+                out.append(await client.submit("bob", f"out {n}"))
+                await client.overview()  # goes behind it: now each is out, in an envelope of its own
+            assert broker.count(Send) == EAGER_ENVELOPES
             looks, drain = 0, client._lookout.driver.drain
 
             def counted() -> int:
