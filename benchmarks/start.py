@@ -13,21 +13,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
 from benchmarks.local_server import LocalServer, chat, isolated
+from benchmarks.processes import took_s
 
 BARE: Final = [sys.executable, "-c", "import zmq, msgpack, msgspec, click"]
 GOAL: Final = 1.5
-
-
-def took(command: list[str], server: LocalServer) -> float:
-    """Seconds that a command takes, from nothing to its end. Raises CalledProcessError if it fails."""
-    started = time.monotonic()
-    subprocess.run(command, env=server.env, cwd=server.folder, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - started
 
 
 def main() -> int:
@@ -43,9 +36,8 @@ def main() -> int:
             password = ("register", "bob", "--password-file", "-")
             subprocess.run(chat(*password), input=b"correct horse", env=server.env, check=True, capture_output=True)
             send = chat("send", "bob", "hi")
-            times = [(took(BARE, server), took(send, server)) for _ in range(runs + 1)][
-                1:
-            ]  # the first fills the caches
+            # The first fills the caches.
+            times = [[took_s(each, server.env, folder) for each in (BARE, send)] for _ in range(runs + 1)][1:]
     bare_s, send_s = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"import zmq, msgpack, msgspec, click   {bare_s * 1000:6.1f} ms")
     print(f"chat send bob hi                      {send_s * 1000:6.1f} ms   {send_s / bare_s:.2f}×, goal {GOAL}×")

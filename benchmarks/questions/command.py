@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from benchmarks.peers import mosquitto
 from benchmarks.peers.child import HOST
 from benchmarks.peers.peer import NotOffered
 from benchmarks.peers.restante import Place
+from benchmarks.processes import took_s
 from benchmarks.questions.question import Column, Question, Sample, Sizes
 from benchmarks.stage import Stage
 from benchmarks.start import BARE
@@ -31,10 +30,9 @@ def ask(stage: Stage, sizes: Sizes) -> Iterator[Sample]:
         times: dict[str, list[float]] = {key: [] for key in commands}
         for turn in range(sizes.commands + 1):  # the first fills the caches
             for key, command in commands.items():
-                began = time.monotonic()
-                subprocess.run(command, env=env, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
+                took = took_s(command, env, folder)
                 if turn:
-                    times[key].append(time.monotonic() - began)
+                    times[key].append(took)
     medians = {key: statistics.median(taken) for key, taken in times.items()}
     for key, took in medians.items():
         values = {"took": took}

@@ -1,10 +1,13 @@
 """Processes seen from outside, and ended for certain."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from benchmarks import processes
 from benchmarks.local_server import ROOT
@@ -27,6 +30,15 @@ def test_descendants_end_also_those_that_do_not_want_to() -> None:
     script = [sys.executable, "-c", STUBBORN]
     done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert done.stdout.split() == ["2"], done.stdout + done.stderr
+
+
+def test_a_command_that_fails_or_has_no_end_has_no_time(tmp_path: Path) -> None:
+    env = dict(os.environ)
+    assert processes.took_s(["true"], env, tmp_path) > 0
+    for command, status in ((["sh", "-c", "exit 3"], 3), (["sleep", "60"], -signal.SIGKILL)):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            processes.took_s(command, env, tmp_path, timeout_s=0.2)
+        assert caught.value.returncode == status
 
 
 def test_what_a_process_has_used_is_seen() -> None:
