@@ -5,18 +5,19 @@ one time. Unread runs are one range of the table, read ones another:
 
     a mailbox's deliveries    3  7  8  15 │ 20  21 │ 33 │ 40  41  52
     its runs                  unread      │ read   │ un-│ read
-    in the table              (unread, 3) (unread, 33) (read, 20) (read, 40)
+    in the table              (unread, 15) (unread, 33) (read, 21) (read, 52)
 
 So 128 deliveries are written, marked and found as one row. What is marked by itself becomes a run
 of its own, and cuts the one that it was in: at worst there is a row for each delivery.
 
-Invariants: no run is empty, and no two of a mailbox overlap, so a seq can be only in the last run that begins at or
-before it. Nothing joins runs again: what is read is rarely asked for.
+Invariants: no run is empty, and no two of a mailbox overlap, read or unread. So a seq can be only in the first run that
+ends with it or behind it, hence their order by `last`; and what is known to be a delivery of the mailbox is in the run
+that it lies within. Nothing joins runs again: what is read is rarely asked for.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence, Set
 from itertools import accumulate, groupby, repeat
 from operator import itemgetter, sub
@@ -59,7 +60,7 @@ class Runs:
         """Return the first `count` deliveries past `after`, in the order of seq: all, or those that are unread."""
         rows: list[Row] = []
         runs = self._db.execute(_BEHIND[unread], {"mailbox": mailbox, "after": after})
-        for read, first, distances in runs:
+        for read, first, distances, _ in runs:
             seqs = _seqs(first, distances)
             rows += zip(seqs if first > after else seqs[bisect_right(seqs, after) :], repeat(read))
             if len(rows) >= count:
@@ -80,9 +81,9 @@ class Runs:
         for run in self._around(mailbox, seqs, not read):
             chosen = seqs.intersection(run.seqs)
             if len(chosen) == len(run.seqs):
-                self._db.execute(_MOVE, (read, read_at_us, mailbox, not read, run.seqs[0]))
+                self._db.execute(_MOVE, (read, read_at_us, mailbox, not read, run.seqs[-1]))
             elif chosen:
-                self._db.execute(_DELETE, (mailbox, not read, run.seqs[0]))
+                self._db.execute(_DELETE, (mailbox, not read, run.seqs[-1]))
                 for is_chosen, part in _parts(run.seqs, chosen):
                     if is_chosen:
                         self._insert(mailbox, read, Run(part, read_at_us))
@@ -92,36 +93,31 @@ class Runs:
         return moved
 
     def read_at_us(self, mailbox: int, seq: int) -> int | None:
-        """Return when a delivery was marked read; None if it is unread, or there is none."""
-        row = self._at(mailbox, True, seq)
-        if row is None:
-            return None
-        first, distances, read_at_us = row
-        return read_at_us if seq == first or seq in _seqs(first, distances) else None
+        """Return when a delivery was marked read; None if it is unread, or the mailbox is closed."""
+        row: Any = self._db.execute(_READ_AT, (mailbox, seq)).fetchone()
+        return row[1] if row is not None and row[0] <= seq else None
 
     def drop(self, mailbox: int) -> None:
         """Remove all of a mailbox."""
         self._db.execute("DELETE FROM runs WHERE mailbox = ?", (mailbox,))
 
     def _insert(self, mailbox: int, read: bool, run: Run) -> None:
-        self._db.execute(_INSERT, (mailbox, read, run.seqs[0], run.read_at_us, _distances(run.seqs)))
-
-    def _at(self, mailbox: int, read: bool, seq: int) -> Any:
-        """Return the last run of a range that begins at `seq` or before: its `first`, `distances`, `read_at_us`."""
-        return self._db.execute(_AT, (mailbox, read, seq)).fetchone()
+        seqs, read_at_us = run
+        self._db.execute(_INSERT, (mailbox, read, seqs[-1], seqs[0], read_at_us, _distances(seqs)))
 
     def _around(self, mailbox: int, seqs: Set[int], read: bool) -> Iterator[Run]:
         """Return the runs of a range that may hold `seqs`. Each may be cut or moved before the next is asked for."""
         wanted = sorted(seqs)
-        place = seen = 0
+        place = 0
         while place < len(wanted):
-            row = self._at(mailbox, read, wanted[place])
-            place += 1
-            if row is not None and row[0] != seen:  # else it is looked at, and what is wanted lies behind it
-                seen, distances, read_at_us = row
-                run = Run(_seqs(seen, distances), read_at_us)
-                place = bisect_right(wanted, run.seqs[-1], place)
-                yield run
+            row: Any = self._db.execute(_FROM, (mailbox, read, wanted[place])).fetchone()
+            if row is None:
+                return
+            last, first, read_at_us, distances = row
+            place = bisect_left(wanted, first, place)
+            if place < len(wanted) and wanted[place] <= last:
+                yield Run(_seqs(first, distances), read_at_us)
+                place = bisect_right(wanted, last, place)
 
 
 def _parts(seqs: Sequence[int], marked: Set[int]) -> Iterator[tuple[bool, Sequence[int]]]:
@@ -143,21 +139,22 @@ _decode: Final = msgspec.msgpack.Decoder(list[int]).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 _RANGE: Final = """
-    SELECT {read} AS read, first, distances FROM runs WHERE mailbox = :mailbox AND read = {read} AND first >= coalesce(
-        (SELECT max(first) FROM runs WHERE mailbox = :mailbox AND read = {read} AND first <= :after), 0
-    )
+    SELECT {read} AS read, first, distances, last FROM runs WHERE mailbox = :mailbox AND read = {read} AND last > :after
 """
 _UNREAD, _READ = _RANGE.format(read=0), _RANGE.format(read=1)
-_BEHIND: Final = {True: f"{_UNREAD} ORDER BY first", False: f"{_UNREAD} UNION ALL {_READ} ORDER BY first"}
+_BEHIND: Final = {True: f"{_UNREAD} ORDER BY last", False: f"{_UNREAD} UNION ALL {_READ} ORDER BY last"}
 """By whether only unread ones are wanted. Both ranges come in their order: SQLite merges, and sorts nothing."""
 
-_AT: Final = """
-    SELECT first, distances, read_at_us FROM runs WHERE mailbox = ? AND read = ? AND first <= ?
-    ORDER BY first DESC LIMIT 1
+_FROM: Final = """
+    SELECT last, first, read_at_us, distances FROM runs WHERE mailbox = ? AND read = ? AND last >= ?
+    ORDER BY last LIMIT 1
 """
-_INSERT: Final = "INSERT INTO runs (mailbox, read, first, read_at_us, distances) VALUES (?, ?, ?, ?, ?)"
-_MOVE: Final = "UPDATE runs SET read = ?, read_at_us = ? WHERE mailbox = ? AND read = ? AND first = ?"
-_DELETE: Final = "DELETE FROM runs WHERE mailbox = ? AND read = ? AND first = ?"
+_READ_AT: Final = """
+    SELECT first, read_at_us FROM runs WHERE mailbox = ? AND read = 1 AND last >= ? ORDER BY last LIMIT 1
+"""
+_INSERT: Final = "INSERT INTO runs (mailbox, read, last, first, read_at_us, distances) VALUES (?, ?, ?, ?, ?, ?)"
+_MOVE: Final = "UPDATE runs SET read = ?, read_at_us = ? WHERE mailbox = ? AND read = ? AND last = ?"
+_DELETE: Final = "DELETE FROM runs WHERE mailbox = ? AND read = ? AND last = ?"
 
 
 # --- before there were runs ---------------------------------------------------------------------------------

@@ -110,10 +110,11 @@ MIGRATIONS: Final[tuple[str | Callable[[apsw.Connection], None], ...]] = (
     CREATE TABLE runs (
         mailbox INTEGER NOT NULL,
         read INTEGER NOT NULL,
+        last INTEGER NOT NULL,
         first INTEGER NOT NULL,
         read_at_us INTEGER NOT NULL,
         distances BLOB NOT NULL,
-        PRIMARY KEY (mailbox, read, first)
+        PRIMARY KEY (mailbox, read, last)
     ) STRICT, WITHOUT ROWID;
     """,
     gather,

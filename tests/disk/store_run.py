@@ -93,7 +93,7 @@ def deliveries(db: apsw.Connection) -> list[tuple[int, int, int, int]]:
     """What is in the index, as (mailbox, read, seq, read_at_us), in the order of its rows."""
     return [
         (mailbox, read, seq, read_at_us)
-        for mailbox, read, first, read_at_us, distances in db.execute("SELECT * FROM runs ORDER BY 1, 2, 3")
+        for mailbox, read, _, first, read_at_us, distances in db.execute("SELECT * FROM runs ORDER BY 1, 2, 3")
         for seq in itertools.accumulate([first, *msgpack.unpackb(distances)])
     ]
 
@@ -318,8 +318,8 @@ def problems(db: apsw.Connection) -> list[str]:
         found.append(f"a delivery in the index and behind it: {sorted(held & tail)[:3]}")
     if len(held) != len(index):
         found.append("a delivery twice")
-    if overlapping(db):
-        found.append(f"runs that overlap: {overlapping(db)[:3]}")
+    if wrong_runs(db):
+        found.append(f"runs that overlap, or end elsewhere than they say: {wrong_runs(db)[:3]}")
     unread, total = Counter(m for m, read, _, _ in index if not read), Counter(m for m, _, _, _ in index)
     counted = fetch(db, "SELECT mailbox, unread, total FROM mailboxes")
     if wrong := [row for row in counted if row[1:] != (unread[row[0]], total[row[0]])]:
@@ -329,11 +329,13 @@ def problems(db: apsw.Connection) -> list[str]:
     return found + [what for what, sql in _MUST_BE_EMPTY.items() if db.execute(sql).fetchone() is not None]
 
 
-def overlapping(db: apsw.Connection) -> list[tuple[int, int]]:
-    """The runs, as (mailbox, first), that begin before the one in front of them, of either range, has ended."""
+def wrong_runs(db: apsw.Connection) -> list[tuple[int, int]]:
+    """The runs, as (mailbox, first), that begin before the one in front of them, of either range, has ended; and those
+    that end elsewhere than they say.
+    """
     found, before = [], (0, 0)
-    for mailbox, first, distances in db.execute("SELECT mailbox, first, distances FROM runs ORDER BY 1, 2"):
-        if (mailbox, first) <= before:
+    for mailbox, first, last, distances in db.execute("SELECT mailbox, first, last, distances FROM runs ORDER BY 1, 2"):
+        if (mailbox, first) <= before or first + sum(msgpack.unpackb(distances)) != last:
             found.append((mailbox, first))
-        before = (mailbox, first + sum(msgpack.unpackb(distances)))
+        before = (mailbox, last)
     return found

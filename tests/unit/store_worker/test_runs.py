@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from store_worker.sqlite_runs import Row, Runs
 from store_worker.sqlite_schema import MIGRATIONS, fetch
-from tests.disk.store_run import deliveries, overlapping
+from tests.disk.store_run import deliveries, wrong_runs
 from tests.unit.store_worker.making import BOB, EVE
 
 RUN_ROWS = 5
@@ -127,14 +127,12 @@ def test_they_are_as_if_each_delivery_were_a_row(ops: Ops, after: int, count: in
                 plain |= dict.fromkeys(moved, at_us)
         told = {seq: at_us for _, _, seq, at_us in deliveries(db)}
         assert told == plain
-        assert overlapping(db) == []
+        assert wrong_runs(db) == []
         every = [(seq, int(at_us > 0)) for seq, at_us in sorted(plain.items())]
         unread = [row for row in every if not row[1]]
         for wanted, only_unread in ((every, False), (unread, True)):
             assert runs.behind(BOB, after, count, unread=only_unread) == past(wanted, after)[:count]
-        assert {seq: runs.read_at_us(BOB, seq) for seq in range(after, after + 20)} == {
-            seq: plain.get(seq) or None for seq in range(after, after + 20)
-        }
+        assert {seq: runs.read_at_us(BOB, seq) or 0 for seq in plain} == plain
 
 
 def past(wanted: list[Row], after: int) -> list[Row]:
@@ -153,6 +151,6 @@ def test_a_table_with_a_row_for_each_becomes_runs(held: dict[int, int], other: i
             db.execute("INSERT INTO mailboxes VALUES (?, 0, 0, 0, 0, 0)", (mailbox,))
         migrate(db, 2, len(MIGRATIONS))
         assert deliveries(db) == sorted(before)
-        assert overlapping(db) == []
+        assert wrong_runs(db) == []
         assert fetch(db, "SELECT count(*) FROM runs WHERE mailbox = ?", (EVE + 2,)) == [(5,)]
         assert fetch(db, "SELECT name FROM sqlite_schema WHERE name = 'deliveries'") == []
