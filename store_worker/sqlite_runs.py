@@ -7,8 +7,8 @@ one time. Unread runs are one range of the table, read ones another:
     its runs                  unread      │ read   │ un-│ read
     in the table              (unread, 15) (unread, 33) (read, 21) (read, 52)
 
-So 128 deliveries are written, marked and found as one row. What is marked by itself becomes a run
-of its own, and cuts the one that it was in: at worst there is a row for each delivery.
+So 128 deliveries are written, marked and found as one row. What is marked by itself becomes a run of its own, and cuts
+the one that it was in: at worst there is a row for each delivery.
 
 Invariants: no run is empty, and no two of a mailbox overlap, read or unread. So a seq can be only in the first run that
 ends with it or behind it, hence their order by `last`; and what is known to be a delivery of the mailbox is in the run
@@ -17,7 +17,7 @@ that it lies within. Nothing joins runs again: what is read is rarely asked for.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence, Set
 from itertools import accumulate, groupby, repeat
 from operator import itemgetter, sub
@@ -114,10 +114,8 @@ class Runs:
             if row is None:
                 return
             last, first, read_at_us, distances = row
-            place = bisect_left(wanted, first, place)
-            if place < len(wanted) and wanted[place] <= last:
-                yield Run(_seqs(first, distances), read_at_us)
-                place = bisect_right(wanted, last, place)
+            yield Run(_seqs(first, distances), read_at_us)
+            place = bisect_right(wanted, last, place)
 
 
 def _parts(seqs: Sequence[int], marked: Set[int]) -> Iterator[tuple[bool, Sequence[int]]]:
