@@ -6,11 +6,11 @@ Both come in two ways: as a page that the store read, or from a commit, out of m
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Sequence
+from collections.abc import KeysView
 from itertools import accumulate
 
 from restante.wire import limits, store_link
-from restante.wire.envelopes import Entry, Result
+from restante.wire.envelopes import TEXT, Entry
 
 Arrival = tuple[Entry, bytes]
 """A message and its content."""
@@ -23,21 +23,20 @@ class Fresh:
         self.by_mailbox: dict[int, list[Arrival]] = {}
 
     def gather(
-        self,
-        command: store_link.StoreMessages,
-        body: bytes,
-        results: Sequence[Result],
-        wanted: KeysView[int],
+        self, command: store_link.StoreMessages, body: bytes, stored: store_link.Stored, wanted: KeysView[int]
     ) -> None:
         """Add the messages of one envelope that were stored now; what was stored before was handed on before."""
-        starts = accumulate((message.size for message in command.messages), initial=0)
-        for message, result, start in zip(command.messages, results, starts, strict=False):
-            if wanted.isdisjoint(message.mailboxes) or not result.seq or result.again:
-                continue
-            arrival = (_entry(command.sender_name, message, result), body[start : start + message.size])
-            for mailbox in message.mailboxes:
-                if mailbox in wanted:
-                    self.by_mailbox.setdefault(mailbox, []).append(arrival)
+        apart = {each.place: each for each in command.apart}
+        if not apart and wanted.isdisjoint(command.mailboxes):
+            return
+        starts = accumulate(command.sizes, initial=0)
+        for place, (mailbox, seq, start) in enumerate(zip(command.mailboxes, stored.seqs, starts, strict=False)):
+            said = apart.get(place)
+            chosen = wanted & (said.mailboxes if said else (mailbox,))
+            if seq and chosen:
+                entry = _entry(command, place, said, seq, stored.stored_at_us)
+                for each in chosen:
+                    self.by_mailbox.setdefault(each, []).append((entry, body[start : start + entry.size]))
 
 
 def bounded(page: store_link.PageRead, body: bytes) -> tuple[store_link.PageRead, bytes]:
@@ -72,15 +71,17 @@ def parts_of(arrivals: list[Arrival]) -> list[list[Arrival]]:
     return parts
 
 
-def _entry(sender: str, message: store_link.Message, result: Result) -> Entry:
+def _entry(
+    command: store_link.StoreMessages, place: int, said: store_link.Apart | None, seq: int, stored_at_us: int
+) -> Entry:
     return Entry(
-        seq=result.seq,
-        id=message.id,
-        sender=sender,
-        to=message.to,
-        size=message.size,
-        stored_at_us=result.stored_at_us,
-        content_type=message.content_type,
-        sent_at_us=message.sent_at_us,
-        reply_to=message.reply_to,
+        seq=seq,
+        id=command.ids[place],
+        sender=command.sender_name,
+        to=said.to if said else [command.to[place]],
+        size=command.sizes[place],
+        stored_at_us=stored_at_us,
+        content_type=command.content_types[place] if command.content_types else TEXT,
+        sent_at_us=command.sent_at_us[place],
+        reply_to=said.reply_to if said else None,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from broker.addressing import addressed
 from broker.auth_pool import AuthPool
 from broker.events import Action
 from broker.names import NameCache
@@ -20,11 +21,8 @@ from broker.store_link import StoreLink
 from broker.streams import Job, Stream
 from broker.throttle import Guesses, Throttle
 from restante.wire import auth_link, limits, store_link
-from restante.wire.envelopes import Item, Send, Sent
+from restante.wire.envelopes import Send, Sent
 from restante.wire.names import fold, is_name
-
-STRANGERS_NAMED_MAX = 10
-"""Unknown recipients named in a refusal: enough for a typing mistake or two, and its text stays a sentence."""
 
 
 class Sending:
@@ -132,7 +130,9 @@ class Sending:
     def _submit(self, job: Job, found: dict[str, int]) -> None:
         first = job.stream.held.popleft()
         assert first is job, "the store is given a stream's envelopes in their order"
-        self._link.submit(self._command(job, found), job.body, partial(self._settled, job), job.cost)
+        sender, items = job.session, job.request.messages
+        command = addressed(sender.account, sender.name, items, self._names.accounts, found)
+        self._link.submit(command, job.body, partial(self._settled, job), job.cost)
 
     def _missing(self, names: list[str]) -> set[str]:
         """Recipients that are well-formed and not known here."""
@@ -168,66 +168,12 @@ class Sending:
                 self._submit(job, known | found)
         self._advance(job.stream, now, actions)
 
-    # --- the command --------------------------------------------------------------------------------------
-
-    def _command(self, job: Job, found: dict[str, int]) -> store_link.StoreMessages:
-        return store_link.StoreMessages(
-            sender=job.session.account,
-            sender_name=job.session.name,
-            messages=self._messages(job.request.messages, found),
-        )
-
-    def _messages(self, items: list[Item], found: dict[str, int]) -> list[store_link.Message]:
-        """The messages for the store. What nearly all are, sound and to one known account, is made here and without
-        another call: in a third of the time.
-        """
-        number_of = self._names.accounts.get
-        messages: list[store_link.Message] = []
-        for item in items:
-            to, size = item.to, item.size
-            number = number_of(to[0]) if len(to) == 1 else None
-            if number is None or not 0 < size <= limits.MESSAGE_BYTES_MAX:
-                messages.append(self._message(item, found))
-                continue
-            message = store_link.Message(
-                id=item.id,
-                to=to,
-                mailboxes=[number],
-                size=size,
-                content_type=item.content_type,
-                sent_at_us=item.sent_at_us,
-                reply_to=item.reply_to,
-            )
-            messages.append(message)
-        return messages
-
-    def _message(self, item: Item, found: dict[str, int]) -> store_link.Message:
-        """Any message: its names are folded, stand once, and are known here, were just found, or don't exist."""
-        to = list(dict.fromkeys([fold(name) for name in item.to]))
-        known = self._names.accounts
-        mailboxes = [number for name in to if (number := known.get(name) or found.get(name))]
-        refusal = _bad_size(item)
-        if refusal is None and len(mailboxes) < len(to):
-            refusal = _bad_recipients([name for name in to if name not in known and name not in found])
-        code, text = refusal or ("", "")
-        return store_link.Message(
-            id=item.id,
-            to=to,
-            mailboxes=[] if refusal else mailboxes,
-            size=item.size,
-            content_type=item.content_type,
-            sent_at_us=item.sent_at_us,
-            reply_to=item.reply_to,
-            refusal=code,
-            refusal_text=text,
-        )
-
     # --- the outcome --------------------------------------------------------------------------------------
 
     def _settled(
         self, job: Job, outcome: store_link.Outcome | store_link.Failed, now: float, actions: list[Action]
     ) -> None:
-        if isinstance(outcome, store_link.Stored):
+        if isinstance(outcome, store_link.Stored) and outcome.fits(len(job.request.messages)):
             self._let_go(job)
             self._forget_closed(job, outcome)
             answer(job.session, Sent(id=job.request.id, results=outcome.results), actions)
@@ -238,9 +184,9 @@ class Sending:
 
     def _forget_closed(self, job: Job, outcome: store_link.Stored) -> None:
         """An account ended since its name was learned: the store, whose mailbox it was, knows better (RULES 13)."""
-        for item, result in zip(job.request.messages, outcome.results, strict=False):
-            if result.code == "unknown_recipient":
-                self._names.forget(item.to)
+        for each in outcome.apart:
+            if each.result.code == "unknown_recipient":
+                self._names.forget(job.request.messages[each.place].to)
 
     def _refuse_from(self, job: Job, code: str, text: str, retry_ms: int | None, actions: list[Action]) -> None:
         """Refuse an envelope whole: it stays the next to come, and those held behind it must come again."""
@@ -274,24 +220,6 @@ def _unfit(job: Job) -> tuple[str, str] | None:
     if len(job.names) > limits.RECIPIENTS_PER_SEND_MAX:
         return "too_large", f"{len(job.names)} recipients in all, the limit is {limits.RECIPIENTS_PER_SEND_MAX}"
     return None
-
-
-def _bad_size(item: Item) -> tuple[str, str] | None:
-    if item.size == 0:
-        return "empty_body", "the message has no content"
-    if item.size > limits.MESSAGE_BYTES_MAX:
-        return "body_too_large", f"the message has {item.size} bytes, the limit is {limits.MESSAGE_BYTES_MAX}"
-    return None
-
-
-def _bad_recipients(names: list[str]) -> tuple[str, str]:
-    """Why these can't be sent to: all of them are named, so that one look at the list is enough to mend it."""
-    for name in names:
-        if not is_name(name):
-            return "bad_name", f"{name!r} is not a name: 2 to 32 of a-z 0-9 . _ - beginning with a letter or digit"
-    told = ", ".join(map(repr, names[:STRANGERS_NAMED_MAX]))
-    more = len(names) - STRANGERS_NAMED_MAX
-    return "unknown_recipient", f"no account is named {told}" + (f", nor {more} others" if more > 0 else "")
 
 
 def _failure(outcome: auth_link.Outcome) -> tuple[str, str, int | None]:

@@ -371,7 +371,7 @@ class StoreLink:
             entry = self._pending.popleft()
             entries.append(entry)
             size += entry.weight
-            messages += len(entry.command.messages) if isinstance(entry.command, store_link.StoreMessages) else 1
+            messages += len(entry.command.ids) if isinstance(entry.command, store_link.StoreMessages) else 1
         return entries
 
     def _push(self, batch: SentBatch) -> Push:

@@ -253,7 +253,7 @@ class Subscriptions:
         fresh = Fresh()
         for entry, outcome in zip(entries, confirmed.outcomes, strict=True):
             if isinstance(entry.command, store_link.StoreMessages) and isinstance(outcome, store_link.Stored):
-                fresh.gather(entry.command, entry.body, outcome.results, self._by_mailbox.keys())
+                fresh.gather(entry.command, entry.body, outcome, self._by_mailbox.keys())
         for mailbox, arrivals in fresh.by_mailbox.items():
             for subscription in self._by_mailbox[mailbox]:
                 if subscription.live:

@@ -26,7 +26,8 @@ Invariants: a batch is executed at most once in a generation, in the order of n;
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from itertools import chain
 from typing import Final
 
 from msgspec import Struct, field
@@ -432,12 +433,28 @@ def write_of(batch: Batch, body: bytes) -> Write:
     Raises RemoteProtocolError if its sizes lie about its body, or a message names other mailboxes than recipients:
     the broker that said so has a bug, and nothing of the batch is executed.
     """
-    messages = [m for c in batch.commands if isinstance(c, StoreMessages) for m in c.messages]
-    contents = codec.cut(body, [m.size for m in messages])
-    for m in messages:
-        if m.refusal:
-            continue
-        if not m.to or len(m.to) != len(m.mailboxes) or len(set(m.mailboxes)) != len(m.mailboxes):
-            text = f"{len(m.to)} recipients have {len(set(m.mailboxes))} mailboxes"
-            raise RemoteProtocolError("bad_request", text)
+    stores = [command for command in batch.commands if isinstance(command, StoreMessages)]
+    contents = codec.cut(body, chain.from_iterable(command.sizes for command in stores))
+    for command in stores:
+        fault = _fault_of(command)
+        if fault:
+            raise RemoteProtocolError("bad_request", fault)
     return Write(batch.commands, contents)
+
+
+def _fault_of(command: StoreMessages) -> str:
+    """Return what is wrong with an envelope's columns, or ""."""
+    messages = len(command.ids)
+    types = command.content_types or command.ids
+    columns: list[Sized] = [command.to, command.mailboxes, command.sizes, command.sent_at_us, types]
+    if any(len(column) != messages for column in columns):
+        return f"{messages} ids have columns of {sorted({len(column) for column in columns})}"
+    places = [each.place for each in command.apart]
+    if places != sorted(set(places)) or places[-1:] > [messages - 1]:
+        return f"places of {messages} messages are not in order: {places}"
+    if command.mailboxes.count(0) != len(places) or any(command.mailboxes[place] for place in places):
+        return "a message has no mailbox and is not apart, or has one and is"
+    for each in command.apart:
+        if not each.refusal and not 0 < len(each.to) == len(each.mailboxes) == len(set(each.mailboxes)):
+            return f"{len(each.to)} recipients have {len(set(each.mailboxes))} mailboxes"
+    return ""

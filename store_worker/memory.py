@@ -170,7 +170,7 @@ class MemoryJournal:
 
     def _execute(self, command: Command, contents: Iterator[bytes]) -> Outcome:
         if isinstance(command, StoreMessages):
-            return Stored(results=[self._store(command, m, next(contents)) for m in command.messages])
+            return Stored.of([self._store(command, m, next(contents)) for m in command.messages])
         if isinstance(command, MarkMessages):
             return self._mark(command)
         box = self._mailboxes.setdefault(command.mailbox, Mailbox())

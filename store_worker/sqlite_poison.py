@@ -64,7 +64,7 @@ class Suspicion:
         for command in write.commands:
             if isinstance(command, StoreMessages):
                 alone = [self._alone(command, m, next(contents), commit, durably) for m in command.messages]
-                outcomes.append(Stored(results=[result for _, result in alone]))
+                outcomes.append(Stored.of([result for _, result in alone]))
                 spans += (written for written, _ in alone)
             else:
                 spans.append(commit(Write([command], [])))
@@ -77,7 +77,7 @@ class Suspicion:
         key = (message.id, command.sender)
         if key not in self.poison:
             durably(_SUSPECT, key)
-        only = StoreMessages(sender=command.sender, sender_name=command.sender_name, messages=[message])
+        only = StoreMessages.of(command.sender, command.sender_name, [message])
         written = commit(Write([only], [content]))
         if key not in self.poison:
             durably(_CLEAR, key)

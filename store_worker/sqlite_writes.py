@@ -23,6 +23,7 @@ import msgspec
 
 from restante.wire.envelopes import TEXT, Result
 from restante.wire.store_link import (
+    ApartResult,
     CloseMailbox,
     Command,
     MarkedMessages,
@@ -49,6 +50,29 @@ from store_worker.sqlite_schema import LOT, Bindings, fetch
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
+class Lots:
+    """One envelope, and what is known so far of what became of its messages, from the first on."""
+
+    __slots__ = ("_apart", "command", "contents", "others", "seqs")
+
+    def __init__(self, command: StoreMessages, contents: Sequence[bytes]) -> None:
+        self.command = command
+        self.contents = contents
+        self.seqs: list[int] = []
+        """As `Stored` has them."""
+        self.others: list[ApartResult] = []
+        self._apart = {each.place: each for each in command.apart}
+
+    def message(self, place: int) -> Message:
+        """One message, for who must look at all that is said of it."""
+        return self.command.message(place, self._apart.get(place))
+
+    def tell(self, result: Result) -> None:
+        """The next message was not simply stored."""
+        self.others.append(ApartResult(place=len(self.seqs), result=result))
+        self.seqs.append(0)
+
+
 class Writer:
     """Executes the batches of one transaction, which its caller begins and ends."""
 
@@ -69,8 +93,8 @@ class Writer:
         outcomes: list[Outcome] = []
         for command in write.commands:
             if isinstance(command, StoreMessages):
-                end = at + len(command.messages)
-                outcomes.append(Stored(results=self._store(command, write.contents[at:end])))
+                end = at + len(command.ids)
+                outcomes.append(self._store(command, write.contents[at:end]))
                 at = end
             else:
                 outcomes.append(self._execute(command))
@@ -84,55 +108,69 @@ class Writer:
 
     # --- messages -----------------------------------------------------------------------------------------
 
-    def _store(self, command: StoreMessages, contents: Sequence[bytes]) -> list[Result]:
-        """Store messages, and give a result for each."""
-        results: list[Result] = []
-        while len(results) < len(command.messages):
-            self._store_lot(command, contents, results)
-        return results
+    def _store(self, command: StoreMessages, contents: Sequence[bytes]) -> Stored:
+        """Store one envelope's messages, and say what became of each."""
+        lots = Lots(command, contents)
+        while len(lots.seqs) < len(command.ids):
+            self._store_lot(lots)
+        return Stored(seqs=lots.seqs, stored_at_us=self._now_us if any(lots.seqs) else 0, apart=lots.others)
 
-    def _store_lot(self, command: StoreMessages, contents: Sequence[bytes], results: list[Result]) -> None:
+    def _store_lot(self, lots: Lots) -> None:
         """Store the messages that have no result yet: LOT of them, or as far as the first that is not taken.
 
         Each is given the next seq and its deliveries before the statement that may find it known (`_sort_out`). One
         that is not taken is looked at again when it is the first: what went before it may be the same id, or a
         repetition that was counted as new.
         """
-        known, now_us, poison = self._mailboxes.known, self._now_us, self._poison
-        start, seq, plain = len(results), self.high, 0
-        bindings: Bindings = [command.sender, command.sender_name, now_us, seq + 1]
-        for place in range(start, min(start + LOT, len(command.messages))):
-            message = command.messages[place]
-            mailbox = known.get(message.mailboxes[0]) if len(message.mailboxes) == 1 else None
-            if mailbox is None or len(mailbox.tail) >= mailbox.plain_until or message.refusal or poison:
-                refused = self._take(message, command.sender, seq + 1)
-                if refused is not None:
-                    if place == start:
-                        results.append(self._known(command.sender, message, contents[place]) or refused)
-                    break
-                recipients = _pack((message.to, message.mailboxes))
-            else:
-                mailbox.tail.append(seq + 1)
-                plain += 1
-                recipients = mailbox.recipients if message.to[0] == mailbox.name else _label(mailbox, message)
+        command, known, poison = lots.command, self._mailboxes.known, self._poison
+        start, seq, plain = len(lots.seqs), self.high, 0
+        recipients: list[bytes] = []
+        replies: list[tuple[int, bytes]] = []
+        end = min(start + LOT, len(command.ids))
+        rows = zip(range(start, end), command.mailboxes[start:end], command.to[start:end], strict=True)
+        for place, number, name in rows:
+            mailbox = known.get(number)
             seq += 1
-            bindings += (
-                message.id,
-                recipients,
-                None if message.content_type == TEXT else message.content_type,
-                message.sent_at_us,
-                message.reply_to,
-                contents[place],
-            )
-            results.append(Result(seq=seq, stored_at_us=now_us))
-        self._tail.grew(plain)
-        offered = seq - self.high
-        if offered:
-            self._db.execute(_insert_messages(offered), bindings)
-            if self._db.changes() == offered:
-                self.high = seq
+            if mailbox is None or len(mailbox.tail) >= mailbox.plain_until or poison:
+                message = lots.message(place)
+                refused = self._take(message, command.sender, seq)
+                if refused is not None:
+                    seq -= 1
+                    if place == start:
+                        lots.tell(self._known(command.sender, message, lots.contents[place]) or refused)
+                    break
+                recipients.append(_pack((message.to, message.mailboxes)))
+                if message.reply_to is not None:
+                    replies.append((place - start, message.reply_to))
             else:
-                self._sort_out(command, contents, results, start)
+                mailbox.tail.append(seq)
+                plain += 1
+                recipients.append(mailbox.recipients if name == mailbox.name else _label(mailbox, name))
+        self._tail.grew(plain)
+        if recipients:
+            self._offer(lots, recipients, replies)
+
+    def _offer(self, lots: Lots, recipients: list[bytes], replies: list[tuple[int, bytes]]) -> None:
+        """Put the lot's messages into the log, of which some may be there already."""
+        command, offered = lots.command, len(recipients)
+        start = len(lots.seqs)
+        end, high = start + offered, self.high
+        bindings: Bindings = [None] * (HEAD_VALUES + ROW_VALUES * offered)
+        bindings[:HEAD_VALUES] = command.sender, command.sender_name, self._now_us, high + 1
+        bindings[4::ROW_VALUES] = command.ids[start:end]
+        bindings[5::ROW_VALUES] = recipients
+        if command.content_types:
+            bindings[6::ROW_VALUES] = [None if each == TEXT else each for each in command.content_types[start:end]]
+        bindings[7::ROW_VALUES] = command.sent_at_us[start:end]
+        for row, reply_to in replies:
+            bindings[8 + ROW_VALUES * row] = reply_to
+        bindings[9::ROW_VALUES] = lots.contents[start:end]
+        self._db.execute(_insert_messages(offered), bindings)
+        if self._db.changes() == offered:
+            self.high += offered
+            lots.seqs += range(high + 1, high + 1 + offered)
+        else:
+            self._sort_out(lots, offered)
 
     def _take(self, message: Message, sender: int, seq: int) -> Result | None:
         """Deliver any message, or say why it is refused."""
@@ -150,23 +188,25 @@ class Writer:
             self._mailboxes.deliver(mailbox, seq)
         return None
 
-    def _sort_out(self, command: StoreMessages, contents: Sequence[bytes], results: list[Result], start: int) -> None:
-        """Put right the end of the results, of which some were known: who is there under its seq is new."""
-        rows = fetch(self._db, "SELECT seq FROM messages WHERE seq > ?", (self.high,))
+    def _sort_out(self, lots: Lots, offered: int) -> None:
+        """Put right what was offered, of which some were known: who is there under its seq is new."""
+        first, start = self.high + 1, len(lots.seqs)
+        rows = fetch(self._db, "SELECT seq FROM messages WHERE seq >= ?", (first,))
         new = {seq for (seq,) in rows}
-        for place in reversed(range(start, len(results))):
-            for mailbox in self._mailboxes_of(command.messages[place]):
-                self._mailboxes.take_back(mailbox, results[place].seq)
-        for place in range(start, len(results)):
-            message, seq = command.messages[place], results[place].seq
+        messages = [lots.message(place) for place in range(start, start + offered)]
+        for index in reversed(range(offered)):
+            for mailbox in self._mailboxes_of(messages[index]):
+                self._mailboxes.take_back(mailbox, first + index)
+        for seq, message in enumerate(messages, first):
             if seq in new:
                 self.high = seq
                 for mailbox in self._mailboxes_of(message):
                     self._mailboxes.deliver(mailbox, seq)
-                continue
-            known = self._known(command.sender, message, contents[place])
-            assert known is not None, "a message was neither stored nor known"
-            results[place] = known
+                lots.seqs.append(seq)
+            else:
+                known = self._known(lots.command.sender, message, lots.contents[len(lots.seqs)])
+                assert known is not None, "a message was neither stored nor known"
+                lots.tell(known)
 
     def _mailboxes_of(self, message: Message) -> list[Mailbox]:
         return [self._mailboxes.of(number) for number in message.mailboxes]
@@ -228,10 +268,15 @@ _SELECT_KNOWN: Final = """
 _SELECT_BY_ID: Final = "SELECT seq FROM messages WHERE id = ?"
 
 
-def _label(mailbox: Mailbox, message: Message) -> bytes:
+def _label(mailbox: Mailbox, name: str) -> bytes:
     """Note what the recipients of a message to this mailbox alone are."""
-    mailbox.name, mailbox.recipients = message.to[0], _pack((message.to, message.mailboxes))
+    mailbox.name, mailbox.recipients = name, _pack(([name], [mailbox.number]))
     return mailbox.recipients
+
+
+HEAD_VALUES: Final = 4
+ROW_VALUES: Final = 6
+"""What is bound once in a statement, and for each of its rows."""
 
 
 @cache

@@ -52,7 +52,7 @@ AUTH_TYPES = by_tag(auth_link.ToWorker, auth_link.FromWorker, auth_link.Question
 STORE_TYPES = by_tag(
     store_link.ToStore, store_link.FromStore, store_link.Command, store_link.Outcome, store_link.Query,
     store_link.Reading,
-) | {"Message": store_link.Message}  # fmt: skip
+) | {"Apart": store_link.Apart, "ApartResult": store_link.ApartResult}  # fmt: skip
 
 AUTH_TEXT, STORE_TEXT = section(LINKS, "1. AUTH/1"), section(LINKS, "2. STORE/1")
 DOCUMENTED = [

@@ -130,7 +130,7 @@ def _batches(of: dict[str, Any], at: dict[str, Any]) -> Iterator[Vector]:
         refusal_text="nobody is called nobody",
     )
     commands: list[s.Command] = [
-        s.StoreMessages(sender=9, sender_name="eve", messages=[plain, full, refused]),
+        s.StoreMessages.of(9, "eve", [plain, full, refused]),
         s.MarkMessages(mailbox=7),
         s.MarkMessages(mailbox=7, seqs=[41], ids=[TWO], read=False),
         s.NoteDelivered(mailbox=7, through=42),
@@ -140,7 +140,7 @@ def _batches(of: dict[str, Any], at: dict[str, Any]) -> Iterator[Vector]:
     yield good("batch, of every command", down, s.Batch(**of, n=2, commands=commands), b"hi\xff\x00\xfe")
     results = [e.Result(seq=42, stored_at_us=NOW_US), e.Result(seq=41, stored_at_us=NOW_US, again=True)]
     outcomes: list[s.Outcome] = [
-        s.Stored(results=[*results, e.Result(code="unknown_recipient", text="nobody is called nobody")]),
+        s.Stored.of([*results, e.Result(code="unknown_recipient", text="nobody is called nobody")]),
         s.MarkedMessages(),
         s.MarkedMessages(changed=[41], unknown_seqs=[43], unknown_ids=[THREE]),
         s.Noted(),

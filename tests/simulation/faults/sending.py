@@ -41,7 +41,7 @@ def accept_before_persisted() -> list[Patch]:
                         results.append(
                             Result(code=message.refusal) if message.refusal else Result(seq=high, stored_at_us=1)
                         )
-                    entry.then(Stored(results=results), 0.0, actions)
+                    entry.then(Stored.of(results), 0.0, actions)
                     entry.then = lambda outcome, now, actions: None
 
     return [(StoreLink, "flush", hasty)]

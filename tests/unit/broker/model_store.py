@@ -40,6 +40,7 @@ class Store:
         self.generation = 0
         self.history = HISTORY
         self.high = 0
+        self.now_us = 1_000
         self.rows: list[Row] = []
         self.known: dict[tuple[int, bytes], Result] = {}
         self.delivered: dict[int, int] = {}
@@ -130,6 +131,7 @@ class Store:
         )
 
     def _store(self, command: store_link.StoreMessages, body: bytes) -> store_link.Stored:
+        self.now_us += 1_000  # what is stored together is stored at one time
         results = []
         contents = cut(body, [message.size for message in command.messages])
         for message, content in zip(command.messages, contents, strict=True):
@@ -140,12 +142,12 @@ class Store:
                 results.append(Result(code=message.refusal, text=message.refusal_text))
             else:
                 results.append(self.insert(command.sender, command.sender_name, message, content))
-        return store_link.Stored(results=results)
+        return store_link.Stored.of(results)
 
     def insert(self, sender: int, sender_name: str, message: store_link.Message, content: bytes) -> Result:
         """Store one message: the broker's, or, called by a test, somebody else's."""
         self.high += 1
-        result = self.known[sender, message.id] = Result(seq=self.high, stored_at_us=self.high * 1_000)
+        result = self.known[sender, message.id] = Result(seq=self.high, stored_at_us=self.now_us)
         entry = Entry(
             seq=self.high,
             id=message.id,

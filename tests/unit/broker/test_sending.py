@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -36,17 +36,6 @@ def commands(world: World) -> list[store_link.StoreMessages]:
     for batch in world.store.waits(store_link.Batch):
         found += [command for command in batch.commands if isinstance(command, store_link.StoreMessages)]
     return found
-
-
-NAMES = st.sampled_from(["bob", "Bob", "eve", "nobody", "no name", "ß"])
-SIZES = st.sampled_from([0, 1, 256, limits.MESSAGE_BYTES_MAX, limits.MESSAGE_BYTES_MAX + 1])
-
-
-@given(items=st.lists(st.builds(Item, id=st.just(an_id(1)), to=st.lists(NAMES, min_size=1, max_size=3), size=SIZES)))
-def test_the_quick_way_makes_of_a_message_what_the_other_makes(items: list[Item]) -> None:
-    sending = World.ready().broker._sending
-    sending._names.learn({"bob": 1, "eve": 2})
-    assert sending._messages(items, {}) == [sending._message(item, {}) for item in items]
 
 
 class TestOneEnvelope:
@@ -151,7 +140,7 @@ class TestRefusedAlone:
         request = ann.send(1, "bob")
         world.drain()
         (batch,) = world.store.waits(store_link.Batch)
-        gone = store_link.Stored(results=[envelopes.Result(code="unknown_recipient", text="closed")])
+        gone = store_link.Stored.of([envelopes.Result(code="unknown_recipient", text="closed")])
         confirmed = store_link.Confirmed(
             epoch=batch.epoch, generation=batch.generation, n=batch.n, base=0, high=0, outcomes=[gone]
         )
@@ -159,6 +148,23 @@ class TestRefusedAlone:
         assert [result.code for result in ann.sent(request)] == ["unknown_recipient"]
         ann.send(2, "bob")
         assert world.auth.asked(auth_link.ResolveNames)[1].names == ["bob"]
+
+    def test_an_outcome_of_other_messages_is_a_fault_of_the_house(self) -> None:
+        world, ann = a_world("bob")
+        known(world, ann, "bob")
+        request = ann.send(1, "bob")
+        world.drain()
+        (batch,) = world.store.waits(store_link.Batch)
+        confirmed = store_link.Confirmed(
+            epoch=batch.epoch,
+            generation=batch.generation,
+            n=batch.n,
+            base=0,
+            high=2,
+            outcomes=[store_link.Stored(seqs=[1, 2])],
+        )
+        world.do(StoreArrived(confirmed, b""))
+        assert ann.refusal(request) == "internal"
 
     def test_a_retry_of_what_was_accepted_is_accepted_again_though_its_recipient_is_gone(self) -> None:
         world, ann = a_world("bob")

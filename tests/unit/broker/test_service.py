@@ -193,7 +193,7 @@ def test_a_message_goes_all_the_way(house: House) -> None:
     (command,) = batch.commands
     assert isinstance(command, store_link.StoreMessages)
     assert (command.sender, command.messages[0].mailboxes, house.pushed_body) == (7, [8], b"hello")
-    stored = store_link.Stored(results=[envelopes.Result(seq=1, stored_at_us=5)])
+    stored = store_link.Stored(seqs=[1], stored_at_us=5)
     house.confirm(store_link.Confirmed(epoch=1, generation=1, n=1, base=0, high=1, outcomes=[stored]))
     assert client.hear(Sent).results[0].seq == 1
 

@@ -52,7 +52,7 @@ def message(
 
 
 def store(*messages: Message, sender: int = ALICE) -> StoreMessages:
-    return StoreMessages(sender=sender, sender_name=NAMES.get(sender, f"user{sender}"), messages=list(messages))
+    return StoreMessages.of(sender, NAMES.get(sender, f"user{sender}"), messages)
 
 
 def write(*commands: object, body: bytes = b"hello") -> Write:

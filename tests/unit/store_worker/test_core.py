@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec import structs
 
 from restante.wire import limits
+from restante.wire.envelopes import TEXT
 from restante.wire.store_link import (
     Aborted,
     Answered,
+    Apart,
     Ask,
     Batch,
     Beat,
@@ -125,7 +128,7 @@ def of(actions: Sequence[Action], kind: type) -> list[Action]:
 def batch(n: int, *commands: Command, epoch: int = 1, generation: int = 1, name: str = "b") -> tuple[Batch, bytes]:
     """A batch, its body five bytes a message; without commands it stores message n for bob."""
     commands = commands or (store(message(n)),)
-    bodies = BODY * sum(len(getattr(c, "messages", ())) for c in commands)
+    bodies = BODY * sum(len(getattr(c, "sizes", ())) for c in commands)
     return Batch(epoch=epoch, name=name, generation=generation, n=n, commands=list(commands)), bodies
 
 
@@ -301,6 +304,29 @@ class TestRule9Failures:
     )
     def test_so_do_recipients_that_do_not_fit_their_mailboxes(self, house: House, wrong: object) -> None:
         (answer,) = house.hear(batch(1, store(wrong)))  # type: ignore[arg-type]
+        assert isinstance(answer, Aborted)
+        assert answer.code == "internal"
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"ids": [id_of(1)]},
+            {"sent_at_us": []},
+            {"content_types": [TEXT]},
+            {"mailboxes": [0, 0]},
+            {"mailboxes": [BOB, EVE]},
+            {"apart": []},
+            {"apart": [Apart(place=0, to=["bob"], mailboxes=[BOB])]},
+            {"apart": [Apart(place=2, to=["bob"], mailboxes=[BOB])]},
+            {"apart": [Apart(place=1, to=["bob"], mailboxes=[BOB])] * 2, "mailboxes": [0, 0]},
+        ],
+        ids=", ".join,
+    )
+    def test_so_do_columns_that_do_not_fit_one_another(self, house: House, wrong: dict[str, object]) -> None:
+        """[LS19]."""
+        command = structs.replace(store(message(1), message(2, BOB, EVE)), **wrong)
+        header, _ = batch(1, command)
+        (answer,) = house.hear((header, b"hello" * len(command.sizes)))
         assert isinstance(answer, Aborted)
         assert answer.code == "internal"
 

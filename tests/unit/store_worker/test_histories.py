@@ -164,7 +164,7 @@ def _rank(seqs: Sequence[int]) -> Callable[[int], int]:
 def _ranked(outcome: Outcome, seqs: Sequence[int]) -> Outcome:
     rank = _rank(seqs)
     if isinstance(outcome, Stored):
-        return structs.replace(outcome, results=[structs.replace(r, seq=rank(r.seq)) for r in outcome.results])
+        return Stored.of([structs.replace(r, seq=rank(r.seq)) for r in outcome.results])
     if isinstance(outcome, MarkedMessages):
         changed, unknown = map(rank, outcome.changed), map(rank, outcome.unknown_seqs)
         return structs.replace(outcome, changed=list(changed), unknown_seqs=list(unknown))

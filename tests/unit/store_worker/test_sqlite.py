@@ -11,8 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from restante.wire.envelopes import Result
-from restante.wire.store_link import StoreMessages
+from restante.wire.store_link import Stored, StoreMessages
 from store_worker import sqlite_runs, sqlite_schema, sqlite_writes
 from store_worker.journal import OutcomeUnknown, RolledBack, Unusable
 from store_worker.sqlite import SqliteJournal
@@ -307,9 +306,7 @@ class TestPoison:
     def deadly(self, monkeypatch: pytest.MonkeyPatch) -> None:
         store = sqlite_writes.Writer._store
 
-        def store_or_die(
-            writer: sqlite_writes.Writer, command: StoreMessages, contents: Sequence[bytes]
-        ) -> list[Result]:
+        def store_or_die(writer: sqlite_writes.Writer, command: StoreMessages, contents: Sequence[bytes]) -> Stored:
             culprit = id_of(13), command.sender
             if culprit not in writer._poison and any(m.id == culprit[0] for m in command.messages):
                 raise Killed
@@ -373,7 +370,7 @@ class TestPoison:
 
         def store_while_there_is_room(
             writer: sqlite_writes.Writer, command: StoreMessages, contents: Sequence[bytes]
-        ) -> list[Result]:
+        ) -> Stored:
             if any(m.id == id_of(2) for m in command.messages):
                 raise apsw.FullError
             return stored(writer, command, contents)

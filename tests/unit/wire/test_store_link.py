@@ -1,0 +1,61 @@
+"""Messages by columns and one by one say the same."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.wire import codec
+from restante.wire.envelopes import TEXT, Result
+from restante.wire.store_link import ApartResult, Batch, Confirmed, Message, Stored, StoreMessages
+
+IDS = st.binary(min_size=16, max_size=16)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    refusal = draw(st.sampled_from(["", "", "unknown_recipient"]))
+    mailboxes = [] if refusal else draw(st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True))
+    return Message(
+        id=draw(IDS),
+        to=["nobody"] if refusal else [f"user{mailbox}" for mailbox in mailboxes],
+        mailboxes=mailboxes,
+        size=draw(st.integers(0, 9)),
+        content_type=draw(st.sampled_from([TEXT, "image/png"])),
+        sent_at_us=draw(st.integers(0, 9)),
+        reply_to=draw(st.none() | IDS),
+        refusal=refusal,
+        refusal_text=refusal and "nobody is called that",
+    )
+
+
+RESULTS = st.one_of(
+    st.builds(Result, seq=st.integers(1, 99), stored_at_us=st.just(5)),
+    st.builds(Result, seq=st.integers(1, 99), stored_at_us=st.integers(1, 9), again=st.just(True)),
+    st.builds(Result, code=st.just("mailbox_full"), text=st.just("no")),
+)
+
+
+@given(st.lists(messages()))
+def test_messages_travel_as_columns(given_: list[Message]) -> None:
+    command = StoreMessages.of(7, "ann", given_)
+    batch = Batch(epoch=1, name="b", generation=1, n=1, commands=[command])
+    arrived, _ = codec.to_store.read(codec.store_frames(batch))
+    assert arrived == batch
+    assert command.messages == given_
+
+
+@given(st.lists(RESULTS))
+def test_results_travel_as_columns(given_: list[Result]) -> None:
+    stored = Stored.of(given_)
+    confirmed = Confirmed(epoch=1, generation=1, n=1, base=0, high=0, outcomes=[stored])
+    arrived, _ = codec.from_store.read(codec.store_frames(confirmed))
+    assert arrived == confirmed
+    assert stored.fits(len(given_))
+    assert stored.results == given_
+
+
+def test_an_outcome_of_other_messages_does_not_fit() -> None:
+    refused = Result(code="mailbox_full")
+    assert not Stored(seqs=[1, 2]).fits(1)
+    assert not Stored(seqs=[0], apart=[ApartResult(place=1, result=refused)]).fits(1)
