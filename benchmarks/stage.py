@@ -127,6 +127,7 @@ class Stage:
         """Messages in the mailboxes, as far as is known."""
         self.rate = 0.0
         """Sends a second, once they were measured."""
+        self._parent = folder
         self._folder = Path(tempfile.mkdtemp(prefix=f"{peer.key}-", dir=folder))
         self._server: Server | None = None
         self._players: list[Player] = []
@@ -152,6 +153,10 @@ class Stage:
                     self._server.stop()
             finally:
                 shutil.rmtree(self._folder, ignore_errors=True)
+
+    def another(self) -> Stage:
+        """A stage with a server of its own for the same peer, to be entered beside this one."""
+        return Stage(self.peer, self._parent, self.mailboxes)
 
     @property
     def server(self) -> Server:
