@@ -21,7 +21,7 @@ from restante import AsyncClient, Client, Outgoing, driver
 from restante.events import Lost, Received
 from restante.wire import codec, envelopes
 from restante.wire.address import Address
-from restante.wire.envelopes import Credit, Entry, Request, Result, ToClient
+from restante.wire.envelopes import Credit, Entry, Request, ToClient
 
 ADDRESS: Final = "chat://127.0.0.1:5570/" + "A" * 43
 BODY: Final = b"x" * 256
@@ -79,10 +79,9 @@ class NoSocket:
     def _answer(self, header: Request | Credit) -> list[bytes]:
         answer: ToClient
         if isinstance(header, envelopes.Send):
-            first, self._stored = self._stored, self._stored + len(header.messages)
-            answer = envelopes.Sent(
-                id=header.id, results=[Result(seq=seq, stored_at_us=NOW_US) for seq in range(first, self._stored)]
-            )
+            first, self._stored = self._stored, self._stored + len(header.ids)
+            seqs = list(range(first + 1, self._stored + 1))
+            answer = envelopes.Sent(id=header.id, seqs=seqs, stored_at_us=NOW_US)
         elif isinstance(header, envelopes.Fetch):
             return self._page(header)
         elif isinstance(header, envelopes.Hello):

@@ -6,11 +6,11 @@ messages to one known account each, and such a message costs a place in some lis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from restante.wire import limits, store_link
-from restante.wire.envelopes import TEXT, Item
+from restante.wire.envelopes import Item, Send
 from restante.wire.names import fold, is_name
 
 STRANGERS_NAMED_MAX: Final = 10
@@ -21,31 +21,29 @@ Accounts = Mapping[str, int]
 
 
 def addressed(
-    sender: int, sender_name: str, items: Sequence[Item], known: Accounts, found: Accounts
+    sender: int, sender_name: str, request: Send, known: Accounts, found: Accounts
 ) -> store_link.StoreMessages:
-    """The command for a client's messages. A recipient is in `known`, was just `found`, or doesn't exist."""
-    everybody = [item.to for item in items]
-    to = [names[0] for names in everybody]
+    """The command for a client's envelope. A recipient is in `known`, was just `found`, or doesn't exist."""
+    single = request.single
+    to = single or [request.message(place).to[0] for place in range(len(request.to))]
     numbers: list[int | None] = list(map(known.get, to))
-    sizes = [item.size for item in items]
-    types = [item.content_type for item in items]
-    answers = [item.reply_to for item in items]
     apart: list[store_link.Apart] = []
-    usual = max(map(len, everybody)) == 1 and answers.count(None) == len(answers)
-    if not (usual and all(numbers) and min(sizes) > 0 and max(sizes) <= limits.MESSAGE_BYTES_MAX):
-        for place, item in enumerate(items):
-            if numbers[place] is None or len(item.to) > 1 or item.reply_to is not None or _bad_size(item):
+    sizes_fit = min(request.sizes) > 0 and max(request.sizes) <= limits.MESSAGE_BYTES_MAX
+    if not (single and sizes_fit and all(numbers) and not request.reply_to):
+        for place, number in enumerate(numbers):
+            item = request.message(place)
+            if number is None or len(item.to) > 1 or item.reply_to is not None or _bad_size(item):
                 apart.append(_apart(place, item, known, found))
                 numbers[place] = 0
     return store_link.StoreMessages(
         sender=sender,
         sender_name=sender_name,
-        ids=[item.id for item in items],
+        ids=request.ids,
         to=to,
         mailboxes=numbers,  # type: ignore[arg-type]  # what was None is apart
-        sizes=sizes,
-        sent_at_us=[item.sent_at_us for item in items],
-        content_types=[] if types.count(TEXT) == len(types) else types,
+        sizes=request.sizes,
+        sent_at_us=request.sent_at_us or [0] * len(request.ids),
+        content_types=request.content_types,
         apart=apart,
     )
 

@@ -7,6 +7,7 @@ stranger fill the memory (RULES 13). Names are never given twice, so an entry ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import filterfalse
 
 from restante.wire.limits import NAME_CACHE_MAX
 from restante.wire.names import fold
@@ -27,7 +28,7 @@ class NameCache:
 
     def missing(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are not known here."""
-        return set(names).difference(self._accounts)
+        return set(filterfalse(self._accounts.__contains__, names))
 
     def learn(self, accounts: Mapping[str, int]) -> None:
         """Remember names that exist."""

@@ -21,7 +21,7 @@ from broker.store_link import StoreLink
 from broker.streams import Job, Stream
 from broker.throttle import Guesses, Throttle
 from restante.wire import auth_link, limits, store_link
-from restante.wire.envelopes import Send, Sent
+from restante.wire.envelopes import Send, Sent, fits
 from restante.wire.names import fold, is_name
 
 
@@ -130,8 +130,8 @@ class Sending:
     def _submit(self, job: Job, found: dict[str, int]) -> None:
         first = job.stream.held.popleft()
         assert first is job, "the store is given a stream's envelopes in their order"
-        sender, items = job.session, job.request.messages
-        command = addressed(sender.account, sender.name, items, self._names.accounts, found)
+        session = job.session
+        command = addressed(session.account, session.name, job.request, self._names.accounts, found)
         self._link.submit(command, job.body, partial(self._settled, job), job.cost)
 
     def _missing(self, names: list[str]) -> set[str]:
@@ -173,10 +173,11 @@ class Sending:
     def _settled(
         self, job: Job, outcome: store_link.Outcome | store_link.Failed, now: float, actions: list[Action]
     ) -> None:
-        if isinstance(outcome, store_link.Stored) and outcome.fits(len(job.request.messages)):
+        if isinstance(outcome, store_link.Stored) and fits(outcome.seqs, outcome.apart, len(job.request.ids)):
             self._let_go(job)
             self._forget_closed(job, outcome)
-            answer(job.session, Sent(id=job.request.id, results=outcome.results), actions)
+            sent = Sent(id=job.request.id, seqs=outcome.seqs, stored_at_us=outcome.stored_at_us, apart=outcome.apart)
+            answer(job.session, sent, actions)
         elif isinstance(outcome, store_link.Failed):
             self._refuse_from(job, outcome.code, outcome.text, None, actions)
         else:
@@ -186,7 +187,7 @@ class Sending:
         """An account ended since its name was learned: the store, whose mailbox it was, knows better (RULES 13)."""
         for each in outcome.apart:
             if each.result.code == "unknown_recipient":
-                self._names.forget(job.request.messages[each.place].to)
+                self._names.forget(job.request.message(each.place).to)
 
     def _refuse_from(self, job: Job, code: str, text: str, retry_ms: int | None, actions: list[Action]) -> None:
         """Refuse an envelope whole: it stays the next to come, and those held behind it must come again."""
@@ -214,7 +215,7 @@ def _unfit(job: Job) -> tuple[str, str] | None:
     """What forbids the envelope as a whole, whenever it comes."""
     if len(job.body) > limits.BODY_BYTES_MAX:
         return "too_large", f"the body has {len(job.body)} bytes, the limit is {limits.BODY_BYTES_MAX}"
-    total = sum([item.size for item in job.request.messages])
+    total = sum(job.request.sizes)
     if total != len(job.body):
         return "bad_request", f"the sizes add up to {total} bytes, the body has {len(job.body)}"
     if len(job.names) > limits.RECIPIENTS_PER_SEND_MAX:

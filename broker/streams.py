@@ -30,9 +30,9 @@ class Job:
         self.stream = stream
         self.request = request
         self.body = body
-        self.names = [name for item in request.messages for name in item.to]
+        self.names = request.names
         """Of the recipients of all its messages, as the client wrote them."""
-        self.cost = len(body) + MESSAGE_COST * len(request.messages) + RECIPIENT_COST * len(self.names)
+        self.cost = len(body) + MESSAGE_COST * len(request.ids) + RECIPIENT_COST * len(self.names)
         """About the bytes it holds until it is answered, and takes in a batch: its contents and its header, of which
         recipients may be more than contents are.
         """

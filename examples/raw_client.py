@@ -74,10 +74,11 @@ def main(address: str, sender: str, recipient: str) -> bool:
         person.call("register", op=secrets.token_bytes(16), name=name, password=password)
         person.token = person.call("login", op=secrets.token_bytes(16), name=name, password=password)["token"]
         print(f"registered and logged in: {name}")
-    message = {"id": message_id, "to": [recipient], "size": len(text)}
-    sent = alice.call("send", text, stream=secrets.token_bytes(16), n=1, messages=[message])["results"][0]
-    if not sent.get("seq"):
-        raise Refused(sent)
+    message = {"ids": [message_id], "to": [recipient], "sizes": [len(text)]}
+    sent = alice.call("send", text, stream=secrets.token_bytes(16), n=1, **message)
+    for each in sent.get("apart", []):
+        if not each["result"].get("seq"):
+            raise Refused(each["result"])
     print(f"sent, and on disk there: {message_id.hex()}")
     page: dict[str, Any] = {"more": True, "through": 0}
     while page.get("more") and not page.get("messages"):

@@ -60,7 +60,7 @@ class Pending:
     @property
     def needs_no_look(self) -> bool:
         """Whether it is stored, or somebody knows that it is not."""
-        return self.seen or self._sending.receipt is not None
+        return self.seen or (self._sending.done and self._sending.error is None)
 
     def done(self) -> bool:
         """Whether its outcome is known."""

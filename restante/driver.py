@@ -19,6 +19,7 @@ from restante.events import (
     AckRequested,
     Action,
     Closed,
+    Conclude,
     Drop,
     EndFollow,
     Event,
@@ -270,8 +271,11 @@ class Driver:
         if isinstance(action, Transmit):
             self._mishap(self.link.send(action.header, action.body))
         elif isinstance(action, Settle):
-            for sending, result in zip(_sendings(action.messages), action.results, strict=True):
-                sending.settle(result)
+            stored_at_us = action.stored_at_us
+            for sending, seq in zip(_sendings(action.messages), action.seqs, strict=True):
+                sending.store(seq, stored_at_us)
+        elif isinstance(action, Conclude):
+            _sendings([action.message])[0].conclude(action.result)
         elif isinstance(action, Return):
             _sendings([action.message])[0].fail(action.error)
         elif isinstance(action, Resolve):

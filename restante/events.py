@@ -166,10 +166,18 @@ class Resolve(Struct, frozen=True):
 
 
 class Settle(Struct, frozen=True):
-    """Messages were accepted, or refused for good each by its `code`. The two lists go in parallel."""
+    """Messages were stored just now, under these seqs. The two lists go in parallel."""
 
     messages: list[Submission]
-    results: list[Result]
+    seqs: list[int]
+    stored_at_us: int
+
+
+class Conclude(Struct, frozen=True):
+    """A message had been stored before, or was refused for good by a `code`."""
+
+    message: Submission
+    result: Result
 
 
 class Return(Struct, frozen=True):
@@ -209,4 +217,4 @@ class EndFollow(Struct, frozen=True):
     error: ChatError
 
 
-Action = Open | Transmit | Drop | Resolve | Settle | Return | Fail | Hand | Mark | EndFollow
+Action = Open | Transmit | Drop | Resolve | Settle | Conclude | Return | Fail | Hand | Mark | EndFollow

@@ -63,8 +63,16 @@ class Outcome(Struct, frozen=True):
     outgoing: Outgoing
     id: bytes
     """The id it was sent with; b"" if it was refused before it had one."""
-    receipt: Receipt | None = None
+    seq: int = 0
+    """As a receipt has them: its place, when it was stored, and whether it had been before."""
+    stored_at_us: int = 0
+    again: bool = False
     error: ChatError | None = None
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt, made when it is asked for: of many messages most are only counted."""
+        return Receipt(self.id, self.seq, self.stored_at_us, self.again) if self.error is None else None
 
 
 class Received(Struct, kw_only=True):

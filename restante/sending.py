@@ -27,10 +27,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
+from operator import attrgetter
 from typing import Final
 
-from restante.events import IN_FLIGHT, SETTLED, Action, Return, Settle, Submission, Transmit
-from restante.wire.envelopes import Error, Item, Limits, Send, Sent
+from restante.events import IN_FLIGHT, SETTLED, Action, Conclude, Return, Settle, Submission, Transmit
+from restante.wire.envelopes import Error, Item, Limits, Result, Send, Sent, fits
 from restante.wire.errors import CODES, BodyTooLarge, ChatError, OutcomeUnknown, RefusedError, TooLarge
 from restante.wire.ids import show_id
 
@@ -61,6 +63,9 @@ SPLIT_CODES: Final = frozenset({"bad_request", "too_large", "internal"})
 
 DOUBTFUL_CODES: Final = frozenset({"unavailable", "internal"})
 """Refusals after which it isn't known whether something was stored."""
+
+
+_STATE: Final = attrgetter("state")
 
 
 class Envelope:
@@ -182,6 +187,39 @@ class Stream:
 
     def _form(self, limits: Limits, now: float, actions: list[Action]) -> None:
         """Make an envelope of what waits, as much as the limits let in, and send it."""
+        messages = self._take_usual(limits) or self._take_fitting(limits, actions)
+        if not self._queue:
+            self._queue_expiry = math.inf
+        if messages:
+            for message in messages:
+                message.state = IN_FLIGHT
+            envelope = Envelope(messages, sum([message.item.size for message in messages]))
+            self._flight.append(envelope)
+            self._send(envelope, now, actions)
+
+    def _take_usual(self, limits: Limits) -> list[Submission]:
+        """The next messages, as many as an envelope holds, if nothing is unusual about them: each waits, is to one
+        recipient, and all of them fit. Else none. It takes half the time of looking at one after the other.
+        """
+        messages = list(islice(self._queue, limits.messages_per_send))
+        items = [message.item for message in messages]
+        sizes, types = [item.size for item in items], [item.content_type for item in items]
+        header = sum(map(len, types)) + len(items) * (ENTRY_HEADER_BYTES + RECIPIENT_HEADER_BYTES)
+        if (
+            any(map(_STATE, messages))
+            or max([len(item.to) for item in items]) > 1
+            or max(sizes) > limits.message_bytes
+            or sum(sizes) > min(ENVELOPE_BYTES, limits.body_bytes)
+            or header > limits.header_bytes - SEND_HEADER_BYTES
+            or len(items) > limits.recipients_per_send
+        ):
+            return []
+        for _ in messages:
+            self._queue.popleft()
+        return messages
+
+    def _take_fitting(self, limits: Limits, actions: list[Action]) -> list[Submission]:
+        """The next messages that wait, as far as the limits reach. Those that fit in no envelope fail."""
         bytes_max, header_max = min(ENVELOPE_BYTES, limits.body_bytes), limits.header_bytes - SEND_HEADER_BYTES
         messages_max, recipients_max = limits.messages_per_send, limits.recipients_per_send
         message_bytes_max = min(limits.message_bytes, limits.body_bytes)
@@ -201,29 +239,18 @@ class Stream:
             recipients += readers
             header += ENTRY_HEADER_BYTES + len(item.content_type) + RECIPIENT_HEADER_BYTES * readers
             if messages and (size > bytes_max or recipients > recipients_max or header > header_max):
-                size -= item.size
                 queue.appendleft(message)
                 break
-            message.state = IN_FLIGHT
             messages.append(message)
-        if not queue:
-            self._queue_expiry = math.inf
-        if messages:
-            envelope = Envelope(messages, size)
-            self._flight.append(envelope)
-            self._send(envelope, now, actions)
+        return messages
 
     def _send(self, envelope: Envelope, now: float, actions: list[Action]) -> None:
         envelope.n = self._next_n
         self._next_n += 1
         envelope.request_id = self._new_request_id()
         envelope.sent_at = now
-        header = Send(
-            id=envelope.request_id,
-            stream=self._id,
-            n=envelope.n,
-            messages=[message.item for message in envelope.messages],
-        )
+        items = [message.item for message in envelope.messages]
+        header = Send.of(envelope.request_id, self._id, envelope.n, items)
         actions.append(Transmit(header, b"".join([message.body for message in envelope.messages])))
 
     # --- answers ------------------------------------------------------------------------------------------
@@ -233,21 +260,23 @@ class Stream:
         envelope = self._take(answer.id)
         if envelope is None:
             return True
-        if len(answer.results) != len(envelope.messages):
+        messages = envelope.messages
+        if not fits(answer.seqs, answer.apart, len(messages)):
             envelope.doubtful = True
             return False
         self._flight.remove(envelope)
-        messages, results, size = _unsettled(envelope.messages), answer.results, envelope.bytes
-        if len(messages) < len(results):  # some were given up meanwhile
-            pairs = zip(envelope.messages, results, strict=True)
-            results = [result for message, result in pairs if message.state != SETTLED]
-            size = sum([len(message.body) for message in messages])
-        for message in messages:
+        left = _unsettled(messages)
+        self.unsettled -= len(left)
+        if len(left) == len(messages) and not answer.apart:
+            self.unsettled_bytes -= envelope.bytes
+            actions.append(Settle(messages, answer.seqs, answer.stored_at_us))
+        else:  # some were given up meanwhile, or were not simply stored
+            self.unsettled_bytes -= sum([len(message.body) for message in left])
+            for message, result in zip(messages, answer.results, strict=True):
+                if message.state != SETTLED:
+                    actions.append(_conclusion(message, result))
+        for message in left:
             message.state = SETTLED
-        self.unsettled -= len(messages)
-        self.unsettled_bytes -= size
-        if messages:
-            actions.append(Settle(messages, results))
         return True
 
     def refused(self, error: Error, wait_s: float, now: float, actions: list[Action]) -> None:
@@ -364,6 +393,12 @@ class Stream:
             self._queue.popleft()
         if not self._queue:
             self._queue_expiry = math.inf
+
+
+def _conclusion(message: Submission, result: Result) -> Action:
+    if result.seq and not result.again:
+        return Settle([message], [result.seq], result.stored_at_us)
+    return Conclude(message, result)
 
 
 def _unsettled(messages: Iterable[Submission]) -> list[Submission]:

@@ -56,7 +56,9 @@ class Sending(Submission, eq=False, kw_only=True):
     outgoing: Outgoing
     index: int
     done: bool = False
-    receipt: Receipt | None = None
+    seq: int = 0
+    stored_at_us: int = 0
+    again: bool = False
     error: ChatError | None = None
     notify: Callable[[], None] | None = None
 
@@ -69,16 +71,22 @@ class Sending(Submission, eq=False, kw_only=True):
         """The receipt, of what is done. Raises its error."""
         if self.error is not None:
             raise self.error
-        assert self.receipt is not None, "what is done and has not failed has a receipt"
-        return self.receipt
+        assert self.seq, "what is done and has not failed has a place"
+        return Receipt(self.item.id, self.seq, self.stored_at_us, self.again)
 
-    def settle(self, result: Result) -> None:
-        """The server has spoken."""
+    def store(self, seq: int, stored_at_us: int) -> None:
+        """It is stored."""
+        self.done, self.seq, self.stored_at_us = True, seq, stored_at_us
+        if self.notify is not None:
+            self.notify()
+
+    def conclude(self, result: Result) -> None:
+        """The server has spoken otherwise."""
         self.done = True
         if result.code:
             self.error = RefusedError.of(result.code, result.text)
         else:
-            self.receipt = Receipt(self.item.id, result.seq, result.stored_at_us, result.again)
+            self.seq, self.stored_at_us, self.again = result.seq, result.stored_at_us, result.again
         if self.notify is not None:
             self.notify()
 
@@ -90,7 +98,7 @@ class Sending(Submission, eq=False, kw_only=True):
 
     def outcome(self) -> Outcome:
         """What became of it, for `send_many`."""
-        return Outcome(self.index, self.outgoing, self.item.id, self.receipt, self.error)
+        return Outcome(self.index, self.outgoing, self.item.id, self.seq, self.stored_at_us, self.again, self.error)
 
 
 def refused(outgoing: Outgoing, index: int, error: ChatError) -> Sending:

@@ -21,9 +21,8 @@ import apsw
 import msgpack
 import msgspec
 
-from restante.wire.envelopes import TEXT, Result
+from restante.wire.envelopes import TEXT, ApartResult, Result
 from restante.wire.store_link import (
-    ApartResult,
     CloseMailbox,
     Command,
     MarkedMessages,

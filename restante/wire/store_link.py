@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 
 from restante.wire.envelopes import (
     TEXT,
+    ApartResult,
     ContentType,
     Count,
     Entry,
@@ -35,6 +36,8 @@ from restante.wire.envelopes import (
     Seq,
     Text,
     TimeUs,
+    columns_of,
+    results_of,
 )
 
 BrokerName = Annotated[str, Meta(min_length=1, max_length=64, description="A broker's name for itself, durable.")]
@@ -176,13 +179,6 @@ class CloseMailbox(Link, frozen=True, omit_defaults=True, kw_only=True, tag="clo
 Command = StoreMessages | MarkMessages | NoteDelivered | CloseMailbox
 
 
-class ApartResult(Struct, frozen=True, kw_only=True):
-    """What became of a message that was not simply stored: it was refused, or had been stored before."""
-
-    place: Count
-    result: Result
-
-
 class Stored(Link, frozen=True, omit_defaults=True, kw_only=True, tag="stored"):
     """What became of each message of a `StoreMessages`, by its place."""
 
@@ -195,28 +191,14 @@ class Stored(Link, frozen=True, omit_defaults=True, kw_only=True, tag="stored"):
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> Stored:
-        """Return what says these results, one a message."""
-        new = [bool(result.seq) and not result.again for result in results]
-        times = {result.stored_at_us for result, is_new in zip(results, new, strict=True) if is_new}
-        assert len(times) <= 1, "what is stored together is stored at one time"
-        return cls(
-            seqs=[result.seq if is_new else 0 for result, is_new in zip(results, new, strict=True)],
-            stored_at_us=max(times, default=0),
-            apart=[ApartResult(place=place, result=results[place]) for place, is_new in enumerate(new) if not is_new],
-        )
-
-    def fits(self, messages: int) -> bool:
-        """Return whether this can be what became of so many messages."""
-        return len(self.seqs) == messages and all(each.place < messages for each in self.apart)
+        """Return the columns of some results."""
+        seqs, stored_at_us, apart = columns_of(results)
+        return cls(seqs=seqs, stored_at_us=stored_at_us, apart=apart)
 
     @property
     def results(self) -> list[Result]:
-        """The results, one a message."""
-        at_us = self.stored_at_us
-        results = [Result(seq=seq, stored_at_us=at_us) for seq in self.seqs]
-        for each in self.apart:
-            results[each.place] = each.result
-        return results
+        """The results one by one."""
+        return results_of(self.seqs, self.stored_at_us, self.apart)
 
 
 class MarkedMessages(Link, frozen=True, omit_defaults=True, kw_only=True, tag="marked"):

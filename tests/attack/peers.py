@@ -122,7 +122,7 @@ class Peer:
     def send(self, *to: str, n: int, content: bytes = b"hello", stream: bytes = bytes(16)) -> e.Sent | e.Error:
         """A message, as the n-th of a stream."""
         item = e.Item(id=secrets.token_bytes(16), to=list(to), size=len(content))
-        got = self.ask(e.Send(id=self.next_id(), stream=stream, n=n, messages=[item]), content)
+        got = self.ask(e.Send.of(self.next_id(), stream, n, [item]), content)
         assert isinstance(got, e.Sent | e.Error), got
         return got
 

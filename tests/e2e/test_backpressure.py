@@ -76,7 +76,7 @@ class Pusher:
 
     def _push(self, n: int) -> None:
         item = e.Item(id=self.ids[n - 1], to=[self.name], size=len(self.content[n - 1]))
-        request = e.Send(id=self.peer.next_id(), stream=b"s" * 16, n=n, messages=[item])
+        request = e.Send.of(self.peer.next_id(), b"s" * 16, n, [item])
         self._requests[request.id] = n
         self.peer.say(request, self.content[n - 1])
 
@@ -257,7 +257,7 @@ class Others:
     def _begin_to_send(self, recipient: str) -> None:
         """What comes of it must overlap with what is measured."""
         item = e.Item(id=secrets.token_bytes(16), to=[recipient], size=PART)
-        request = e.Send(id=self.sender.next_id(), stream=b"s" * 16, n=next(self._parts), messages=[item])
+        request = e.Send.of(self.sender.next_id(), b"s" * 16, next(self._parts), [item])
         self.sender.say(request, bytes(PART))
 
 

@@ -81,7 +81,7 @@ class TestFrames:
         """[F7]"""
         item = e.Item(id=secrets.token_bytes(16), to=["good"], size=1_000)
         for body in (b"", b"x" * 999, b"x" * 1_001):
-            request = e.Send(id=good.next_id(), stream=bytes(16), n=1, messages=[item])
+            request = e.Send.of(good.next_id(), bytes(16), 1, [item])
             assert good.refused(request, body).code == "bad_request"
         assert good.expect(e.Overview(id=good.next_id()), e.Account).total == 0
 
@@ -265,7 +265,7 @@ def enumerate_names(peer: Peer, way: str, n: int, names: list[str]) -> e.ToClien
     if way == "lookup":
         return peer.ask(e.Lookup(id=peer.next_id(), names=names))
     items = [e.Item(id=secrets.token_bytes(16), to=[name], size=1) for name in names]
-    return peer.ask(e.Send(id=peer.next_id(), stream=bytes(16), n=n, messages=items), b"x" * len(names))
+    return peer.ask(e.Send.of(peer.next_id(), bytes(16), n, items), b"x" * len(names))
 
 
 class TestMail:
@@ -274,8 +274,9 @@ class TestMail:
         name = a_name()
         with Peer(server.address) as forger:
             forger.log_in(name)
-            item = {"id": secrets.token_bytes(16), "to": [name], "size": 2, "from": "good", "sender": "good"}
-            header = {"type": "send", "id": 50, "stream": bytes(16), "n": 1, "from": "good", "messages": [item]}
+            forged = {"from": "good", "sender": "good", "senders": ["good"]}
+            message = {"ids": [secrets.token_bytes(16)], "to": [name], "sizes": [2], **forged}
+            header = {"type": "send", "id": 50, "stream": bytes(16), "n": 1, **message}
             forger.throw([codec.PROTOCOL, msgpack.packb(header), b"hi"])
             assert forger.hear() is not None
             page = forger.expect(e.Fetch(id=51), e.Page)

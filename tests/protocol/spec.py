@@ -105,7 +105,9 @@ def spell(kind: kinds.Type) -> str:
         assert kind.min_length == kind.max_length
         return f"bin {kind.min_length}"
     if isinstance(kind, kinds.ListType):
-        return f"list of {spell(kind.item_type)}" + _lengths(kind.min_length, kind.max_length, ", ", ", ≤ ")
+        item = spell(kind.item_type)
+        item = f"({item})" if isinstance(kind.item_type, kinds.UnionType) and " or " in item else item
+        return f"list of {item}" + _lengths(kind.min_length, kind.max_length, ", ", ", ≤ ")
     if isinstance(kind, kinds.UnionType):
         return _union(kind)
     if isinstance(kind, kinds.LiteralType):

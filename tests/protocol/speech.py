@@ -18,7 +18,7 @@ def message(n: int, *to: str, size: int = 2, **more: Any) -> e.Item:
 
 
 def send(client: Client, n: int, *items: e.Item, stream: bytes = STREAM, body: bytes | None = None) -> e.ToClient:
-    request = e.Send(id=client.next_id(), stream=stream, n=n, messages=list(items or (message(n),)))
+    request = e.Send.of(client.next_id(), stream, n, list(items or (message(n),)))
     content = b"".join(b"x" * item.size for item in request.messages) if body is None else body
     return client.ask(request, content)
 
@@ -64,7 +64,7 @@ REQUESTS: dict[str, e.ToBroker] = {
     "revoke": e.Revoke(id=90, op=b"v" * 16, token=1),
     "lookup": e.Lookup(id=90, names=["bob"]),
     "overview": e.Overview(id=90),
-    "send": e.Send(id=90, stream=STREAM, n=1, messages=[message(1, size=0)]),
+    "send": e.Send.of(90, STREAM, 1, [message(1, size=0)]),
     "fetch": e.Fetch(id=90),
     "subscribe": e.Subscribe(id=90, sub=1),
     "unsubscribe": e.Unsubscribe(id=90, sub=1),

@@ -302,7 +302,7 @@ class TestSubscriptions:
         subscribe(bob)
         fill(bob, 2)
         world.store_silent = True
-        assert bob.say(e.Send(id=50, stream=bytes([7]) * 16, n=3, messages=[message(3)]), b"xx") == []
+        assert bob.say(e.Send.of(50, bytes([7]) * 16, 3, [message(3)]), b"xx") == []
         world.wait(limits.LINK_SILENCE_S_MAX + 2, bob)
         world.store_silent = False
         world.wait(3, bob)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from restante.wire import auth_link, limits
+from restante.wire import auth_link, codec, limits
 from restante.wire import envelopes as e
 from store_worker.journal import RolledBack
 from tests.protocol.dialogue import HISTORY, Client, World
-from tests.protocol.speech import codes, message, of_type, refused, send
+from tests.protocol.speech import STREAM, codes, message, of_type, refused, send
 
 
 def seqs(got: e.ToClient) -> list[int]:
@@ -30,7 +31,7 @@ class TestMessages:
         refused(send(bob, 1), "storage_failed")
         assert inbox(bob) == []
         world.store_silent = True
-        assert bob.say(e.Send(id=50, stream=b"s" * 16, n=1, messages=[message(1)]), b"hi") == []
+        assert bob.say(e.Send.of(50, b"s" * 16, 1, [message(1)]), b"hi") == []
 
     @pytest.mark.parametrize(
         ("item", "code"),
@@ -189,7 +190,7 @@ class TestWholeEnvelopes:
         world.store_silent = True
         large = [message(n, size=1 << 20) for n in range(8)]
         n = 2
-        while not (got := bob.say(e.Send(id=n, stream=bytes([7]) * 16, n=n, messages=large), bytes(8 << 20))):
+        while not (got := bob.say(e.Send.of(n, bytes([7]) * 16, n, large), bytes(8 << 20))):
             n += 1
         assert n > 3
         refused(got[0], "busy")
@@ -224,6 +225,23 @@ class TestStreams:
         assert refused(send(bob, 6), "gap").expected == 5
         assert codes(send(bob, 5)) == [""]
 
+    @pytest.mark.parametrize("column", ["to", "sizes", "content_types", "sent_at_us", "reply_to"])
+    def test_columns_of_other_lengths_are_refused_and_begin_no_stream(self, bob: Client, column: str) -> None:
+        """[M11] [N1]"""
+        full = message(1, content_type="image/png", sent_at_us=1, reply_to=bytes(16))
+        header = msgspec.to_builtins(e.Send.of(bob.next_id(), STREAM, 5, [full]), builtin_types=(bytes,))
+        header[column] *= 2
+        (got,) = bob.frames([codec.PROTOCOL, msgspec.msgpack.encode(header), b"xx"])
+        assert refused(got, "bad_request").id == header["id"]
+        assert codes(send(bob, 1)) == [""]
+
+    def test_empty_columns_stand_for_defaults(self, bob: Client) -> None:
+        """[M11]"""
+        assert codes(send(bob, 1, message(1), message(2, content_type="image/png"))) == ["", ""]
+        page = bob.ask(e.Fetch(id=bob.next_id()))
+        assert isinstance(page, e.Page)
+        assert [entry.content_type for entry in page.messages] == [e.TEXT, "image/png"]
+
     def test_what_breaks_the_limits_of_a_field_begins_no_stream(self, bob: Client) -> None:
         """[N1]"""
         refused(send(bob, 5, message(1, *["bob"] * 1_001), body=b"xx"), "bad_request")
@@ -251,9 +269,9 @@ class TestStreams:
         again = world.login("bob")
         world.auth_silent = True
         for n in (1, 2, 3):
-            assert bob.say(e.Send(id=50 + n, stream=b"s" * 16, n=n, messages=[message(n)]), b"xx") == []
+            assert bob.say(e.Send.of(50 + n, b"s" * 16, n, [message(n)]), b"xx") == []
         for n in (1, 2, 3, 4):
-            assert again.say(e.Send(id=50 + n, stream=b"s" * 16, n=n, messages=[message(n)]), b"xx") == []
+            assert again.say(e.Send.of(50 + n, b"s" * 16, n, [message(n)]), b"xx") == []
         world.auth_silent = False
         world.tell_auth()
         world.wait(2 * limits.REQUEST_S, bob, again)
@@ -302,7 +320,7 @@ class TestStreams:
         world.auth_silent = True
         asked = len(world.asked)
         for n, to in ((2, ("eve", "bob")), (3, ("bob",))):
-            request = e.Send(id=50 + n, stream=bytes([7]) * 16, n=n, messages=[message(n, *to)])
+            request = e.Send.of(50 + n, bytes([7]) * 16, n, [message(n, *to)])
             assert bob.say(request, b"xx") == []
         assert len(world.asked) == asked + 1
         world.auth_silent = False
@@ -315,8 +333,8 @@ class TestStreams:
         """[N3]"""
         codes(send(bob, 1, message(1, "bob")))
         world.auth_silent = True
-        bob.say(e.Send(id=52, stream=bytes([7]) * 16, n=2, messages=[message(2, "eve")]), b"xx")
-        bob.say(e.Send(id=53, stream=bytes([7]) * 16, n=3, messages=[message(3)]), b"xx")
+        bob.say(e.Send.of(52, bytes([7]) * 16, 2, [message(2, "eve")]), b"xx")
+        bob.say(e.Send.of(53, bytes([7]) * 16, 3, [message(3)]), b"xx")
         world.tell_auth(auth_link.Refused(code="unavailable", text="no"))
         assert [(h.id, h.code, h.expected) for h in of_type(bob, e.Error)] == [
             (52, "unavailable", None),
@@ -329,7 +347,7 @@ class TestStreams:
         codes(send(bob, 1, message(1, "bob")))
         world.auth_silent = True
         for n in range(2, 2 + limits.HELD_PER_STREAM_MAX):
-            assert bob.say(e.Send(id=n, stream=bytes([7]) * 16, n=n, messages=[message(n, "eve")]), b"xx") == []
+            assert bob.say(e.Send.of(n, bytes([7]) * 16, n, [message(n, "eve")]), b"xx") == []
         refused(send(bob, 2 + limits.HELD_PER_STREAM_MAX), "busy")
 
     def test_one_stream_too_many(self, bob: Client) -> None:

@@ -274,7 +274,7 @@ class ClientProcess(Process[events.Event, events.Action]):
                 outcome.answer, outcome.body = answer, body
             case events.Fail(ticket, error):
                 self._fail(self._end(ticket), error)
-            case events.Settle() | events.Return():
+            case events.Settle() | events.Conclude() | events.Return():
                 self._tell(action)
             case events.Hand():
                 self._hand(action)
@@ -284,11 +284,13 @@ class ClientProcess(Process[events.Event, events.Action]):
                     feed.ended = error
         return ()
 
-    def _tell(self, action: events.Settle | events.Return) -> None:
+    def _tell(self, action: events.Settle | events.Conclude | events.Return) -> None:
         match action:
-            case events.Settle(messages, results):
-                for message, result in zip(messages, results, strict=True):
-                    self._settle(self._end(_ticket_of(message)), result)
+            case events.Settle(messages, seqs, stored_at_us):
+                for message, seq in zip(messages, seqs, strict=True):
+                    self._settle(self._end(_ticket_of(message)), Result(seq=seq, stored_at_us=stored_at_us))
+            case events.Conclude(message, result):
+                self._settle(self._end(_ticket_of(message)), result)
             case events.Return(message, error):
                 self._fail(self._end(_ticket_of(message)), error)
 

@@ -21,7 +21,7 @@ def forgeries(name: str, dice: random.Random, *, greets: bool) -> list[Envelope[
         (envelopes.Fetch(id=2, unread=False), b""),
         (envelopes.Ack(id=3, seqs=[*SEQS]), b""),
         (envelopes.Subscribe(id=4, sub=1, messages=100, bytes=1 << 20), b""),
-        (envelopes.Send(id=5, stream=dice.randbytes(16), n=1, messages=[item]), content),
+        (envelopes.Send.of(5, dice.randbytes(16), 1, [item]), content),
         (envelopes.Tokens(id=6), b""),
     ]
     dice.shuffle(said)

@@ -271,9 +271,9 @@ def a_change_that_forgot_that_it_was_made(history: History) -> None:
 def three_sends(history: History) -> None:
     for number in (2, 3, 4):
         item = envelopes.Item(id=an_id(number), to=["bob"], size=100)
-        heard(history, 1, envelopes.Send(id=number, stream=bytes(16), n=number, messages=[item]), 100)
+        heard(history, 1, envelopes.Send.of(number, bytes(16), number, [item]), 100)
     for number in (2, 3, 4):
-        said(history, 1, envelopes.Sent(id=number, results=[Result(seq=number)]))
+        said(history, 1, envelopes.Sent.of(number, [Result(seq=number)]))
 
 
 @wrong("G7", "3 requests of bob were taken at once")

@@ -84,7 +84,7 @@ def session() -> Iterator[Vector]:
 def sending() -> Iterator[Vector]:
     up = TO_BROKER
     hi = e.Item(id=MESSAGE, to=["bob"], size=2)
-    yield good("send, minimal", up, e.Send(id=12, stream=ONE, n=1, messages=[hi]), b"hi")
+    yield good("send, minimal", up, e.Send.of(12, ONE, 1, [hi]), b"hi")
     full = e.Item(
         id=TWO,
         to=["bob", "eve"],
@@ -97,7 +97,7 @@ def sending() -> Iterator[Vector]:
     yield good(
         "send, three messages",
         up,
-        e.Send(id=13, stream=ONE, n=2, messages=[hi, full, raw]),
+        e.Send.of(13, ONE, 2, [hi, full, raw]),
         b"hi" + UMLAUTS.encode() + b"\xff\x00\xfe",
     )
     most = e.Item(
@@ -107,16 +107,16 @@ def sending() -> Iterator[Vector]:
         content_type="t" * limits.CONTENT_TYPE_BYTES_MAX,
         sent_at_us=SEQ_MAX,
     )
-    yield good("send, at its limits", up, e.Send(id=INT_MAX, stream=b"\0" * 16, n=INT_MAX, messages=[most]), b"\0")
+    yield good("send, at its limits", up, e.Send.of(INT_MAX, b"\0" * 16, INT_MAX, [most]), b"\0")
     yield good(
         "send, an empty content",
         up,
-        e.Send(id=14, stream=ONE, n=3, messages=[e.Item(id=ONE, to=["bob"], size=0)]),
+        e.Send.of(14, ONE, 3, [e.Item(id=ONE, to=["bob"], size=0)]),
     )
     yield good(
         "send, an ill-formed name, which is refused by its message's result",
         up,
-        e.Send(id=15, stream=ONE, n=4, messages=[e.Item(id=ONE, to=["Bob!", ""], size=2)]),
+        e.Send.of(15, ONE, 4, [e.Item(id=ONE, to=["Bob!", ""], size=2)]),
         b"hi",
     )
     yield from _sent()
@@ -124,13 +124,13 @@ def sending() -> Iterator[Vector]:
 
 def _sent() -> Iterator[Vector]:
     up, down = TO_BROKER, TO_CLIENT
-    yield good("sent, accepted", down, e.Sent(id=12, results=[e.Result(seq=41, stored_at_us=NOW_US)]))
+    yield good("sent, accepted", down, e.Sent.of(12, [e.Result(seq=41, stored_at_us=NOW_US)]))
     yield good(
         "sent, accepted, before, and refused",
         down,
-        e.Sent(
-            id=13,
-            results=[
+        e.Sent.of(
+            13,
+            [
                 e.Result(seq=SEQ_MAX, stored_at_us=NOW_US),
                 e.Result(seq=41, stored_at_us=NOW_US, again=True),
                 e.Result(code="unknown_recipient", text="nobody is called eve"),

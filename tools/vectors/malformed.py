@@ -86,8 +86,7 @@ def headers() -> Iterator[Vector]:
 
 
 def fields() -> Iterator[Vector]:
-    item = {"id": ONE, "to": ["bob"], "size": 2}
-    send = {"type": "send", "id": 5, "stream": ONE, "n": 1, "messages": [item]}
+    send = {"type": "send", "id": 5, "stream": ONE, "n": 1, "ids": [ONE], "to": ["bob"], "sizes": [2]}
     yield unfit("a missing field", "bad_request", {"type": "resume", **one}, request_id=5)
     yield unfit("nil where there is a default", "bad_request", {"type": "hello", **one, "client": None}, request_id=5)
     yield unfit(
@@ -109,24 +108,33 @@ def fields() -> Iterator[Vector]:
     yield unfit("a token of 33 bytes", "bad_request", {"type": "resume", **one, "token": TOKEN + b"\0"}, request_id=5)
     yield unfit("a stream of 15 bytes", "bad_request", {**send, "stream": ONE[:15]}, request_id=5)
     yield unfit("n of 0", "bad_request", {**send, "n": 0}, request_id=5)
-    yield unfit("a send of no message", "bad_request", {**send, "messages": []}, request_id=5)
-    yield unfit("a message to nobody", "bad_request", {**send, "messages": [{**item, "to": []}]}, request_id=5)
-    yield unfit("a name of 33", "bad_request", {**send, "messages": [{**item, "to": ["b" * 33]}]}, request_id=5)
-    yield unfit("a negative size", "bad_request", {**send, "messages": [{**item, "size": -1}]}, request_id=5)
+    yield unfit("a send of no message", "bad_request", {**send, "ids": [], "to": [], "sizes": []}, request_id=5)
+    yield unfit("a message to nobody", "bad_request", {**send, "to": [[]]}, request_id=5)
+    yield unfit("a name of 33", "bad_request", {**send, "to": ["b" * 33]}, request_id=5)
+    yield unfit("a negative size", "bad_request", {**send, "sizes": [-1]}, request_id=5)
     crowd = ["bo"] * (limits.RECIPIENTS_PER_MESSAGE_MAX + 1)
     yield unfit(
         "too many recipients of one message",
         "bad_request",
-        {**send, "messages": [{**item, "to": crowd}]},
+        {**send, "to": [crowd]},
         request_id=5,
     )
     long_type = "t" * (limits.CONTENT_TYPE_BYTES_MAX + 1)
     yield unfit(
         "a content type of 128",
         "bad_request",
-        {**send, "messages": [{**item, "content_type": long_type}]},
+        {**send, "content_types": [long_type]},
         request_id=5,
     )
+    for name, value in (
+        ("to", "eve"),
+        ("sizes", 2),
+        ("content_types", "image/png"),
+        ("sent_at_us", 1),
+        ("reply_to", ONE),
+    ):
+        column = [*send.get(name, [value]), value]  # type: ignore[misc]
+        yield unfit(f"one message with two values in {name}", "bad_request", {**send, name: column}, request_id=5)
     yield unfit("a page of 0", "bad_request", {"type": "fetch", **one, "limit": 0}, request_id=5)
     yield unfit("a page of 1,001", "bad_request", {"type": "fetch", **one, "limit": 1_001}, request_id=5)
     yield unfit("a seq over 2^62", "bad_request", {"type": "ack", **one, "seqs": [SEQ_MAX + 1]}, request_id=5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from broker.addressing import addressed
 from restante.wire import limits
-from restante.wire.envelopes import TEXT, Item
+from restante.wire.envelopes import TEXT, Item, Send
 from restante.wire.store_link import Message, StoreMessages
 
 KNOWN, FOUND = {"bob": 1, "eve": 2}, {"dan": 3}
@@ -31,7 +31,7 @@ PLAIN = st.builds(
 
 
 def command_of(*items: Item) -> StoreMessages:
-    return addressed(7, "ann", items, KNOWN, FOUND)
+    return addressed(7, "ann", Send.of(1, bytes(16), 1, items), KNOWN, FOUND)
 
 
 def expected(item: Item) -> Message:

@@ -25,7 +25,7 @@ REQUESTS: list[envelopes.ToBroker] = [
     envelopes.Revoke(id=1, op=OP, token=1),
     envelopes.Lookup(id=1, names=["ann"]),
     envelopes.Overview(id=1),
-    envelopes.Send(id=1, stream=STREAM, n=1, messages=[envelopes.Item(id=OP, to=["ann"], size=0)]),
+    envelopes.Send.of(1, STREAM, 1, [envelopes.Item(id=OP, to=["ann"], size=0)]),
     envelopes.Fetch(id=1),
     envelopes.Subscribe(id=1, sub=1),
     envelopes.Unsubscribe(id=1, sub=1),

@@ -122,7 +122,7 @@ class TestRefusedAlone:
     def test_it_takes_nothing_from_its_neighbours(self) -> None:
         world, ann = a_world("bob")
         items = [Item(id=an_id(7), to=["nobody"], size=1), Item(id=an_id(8), to=["bob"], size=1)]
-        request = ann.say(Send(id=ann.next_id(), stream=STREAM, n=1, messages=items), b"xy")
+        request = ann.say(Send.of(ann.next_id(), STREAM, 1, items), b"xy")
         world.settle()
         assert [result.code for result in ann.sent(request)] == ["unknown_recipient", ""]
 
@@ -201,13 +201,13 @@ class TestRefusedWhole:
     @pytest.mark.parametrize(
         ("request_of", "code"),
         [
-            (lambda items: Send(id=99, stream=STREAM, n=1, messages=items[:1]), "bad_request"),
+            (lambda items: Send.of(99, STREAM, 1, items[:1]), "bad_request"),
             (
-                lambda items: Send(
-                    id=99,
-                    stream=STREAM,
-                    n=1,
-                    messages=[
+                lambda items: Send.of(
+                    99,
+                    STREAM,
+                    1,
+                    [
                         Item(id=an_id(n), to=["bob"] * 1_000, size=2 if n == 0 else 0)
                         for n in range(limits.RECIPIENTS_PER_SEND_MAX // 1_000 + 1)
                     ],
@@ -471,7 +471,7 @@ class TestGuessing:
         for name in names:
             world.auth.account(name)
         items = [Item(id=an_id(n), to=names[n * 1_000 : (n + 1) * 1_000], size=1) for n in range(10)]
-        request = ann.say(Send(id=ann.next_id(), stream=STREAM, n=1, messages=items), bytes(10))
+        request = ann.say(Send.of(ann.next_id(), STREAM, 1, items), bytes(10))
         world.settle()
         assert all(result.seq for result in ann.sent(request))
 

@@ -185,7 +185,7 @@ def test_a_message_goes_all_the_way(house: House) -> None:
     client = Client(house)
     client.log_in(house)
     client.say(
-        Send(id=3, stream=bytes(16), n=1, messages=[Item(id=bytes(16), to=["bob"], size=5)]),
+        Send.of(3, bytes(16), 1, [Item(id=bytes(16), to=["bob"], size=5)]),
         b"hello",
     )
     house.tell(house.asked().n, auth_link.NamesResolved(accounts={"bob": 8}))

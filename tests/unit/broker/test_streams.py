@@ -13,7 +13,7 @@ from tests.unit.broker.world import STREAM, an_id
 
 def a_job(stream: Stream, n: int) -> Job:
     session = Session(Peer(b"id", "key", "10.0.0.1"), now=0.0)
-    request = Send(id=n, stream=STREAM, n=n, messages=[Item(id=an_id(n), to=["bob"], size=1)])
+    request = Send.of(n, STREAM, n, [Item(id=an_id(n), to=["bob"], size=1)])
     return Job(session, stream, request, b"x")
 
 

@@ -224,12 +224,17 @@ class Client:
         return self.answer_to(request_id, Error).code
 
     def send(
-        self, n: int, *to: str, contents: tuple[bytes, ...] = (b"hello",), ids: tuple[bytes, ...] = (), **more: Any
+        self,
+        n: int,
+        *to: str,
+        contents: tuple[bytes, ...] = (b"hello",),
+        ids: tuple[bytes, ...] = (),
+        stream: bytes = STREAM,
     ) -> int:
         """Send an envelope of a stream: each content is a message to all of `to`. Returns the request id."""
         ids = ids or tuple(an_id(next(self._message_ids)) for _ in contents)
         items = [Item(id=one, to=list(to), size=len(content)) for one, content in zip(ids, contents, strict=True)]
-        request = Send(id=self.next_id(), stream=more.pop("stream", STREAM), n=n, messages=items, **more)
+        request = Send.of(self.next_id(), stream, n, items)
         return self.say(request, b"".join(contents))
 
     def sent(self, request_id: int) -> list[Result]:

@@ -125,8 +125,7 @@ class FakeClient:
         if strangers:
             error = UnknownRecipient(f"No account is called {strangers[0]!r}.")
         one_id = outgoing.id or once_id(7, outgoing.once or "?")
-        receipt = None if error else Receipt(id=one_id, seq=index + 1, stored_at_us=NOW_US)
-        return Outcome(index=index, outgoing=outgoing, id=one_id, receipt=receipt, error=error)
+        return Outcome(index=index, outgoing=outgoing, id=one_id, seq=index + 1, stored_at_us=NOW_US, error=error)
 
     def inbox(self, **asked: Any) -> Iterator[Message]:
         self._maybe_fail()

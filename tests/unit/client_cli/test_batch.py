@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from client_cli import batch, batch_lines
 from client_cli.ledger import Ledger
 from client_cli.output import CantWrite
-from restante.messages import Outcome, Outgoing, Receipt
+from restante.messages import Outcome, Outgoing
 from restante.wire.errors import RefusedError, UnreachableError
 from restante.wire.ids import once_id
 from restante.wire.limits import MESSAGE_BYTES_MAX
@@ -268,10 +268,8 @@ def test_results_keep_the_order_of_the_lines_however_many_are_in_flight(fates: l
     whole = [fate for fate in fates if fate != "broken"]
 
     def outcome(index: int, one: Outgoing) -> Outcome:
-        good = whole[index] == "good"
-        receipt = Receipt(id=one.id or b"", seq=1, stored_at_us=1) if good else None
-        error = None if good else RefusedError.of("mailbox_full", "full")
-        return Outcome(index=index, outgoing=one, id=one.id or b"", receipt=receipt, error=error)
+        error = None if whole[index] == "good" else RefusedError.of("mailbox_full", "full")
+        return Outcome(index=index, outgoing=one, id=one.id or b"", seq=1, stored_at_us=1, error=error)
 
     for one in outcomes():
         told += [(entry.number, False) for entry in ledger.broken()]

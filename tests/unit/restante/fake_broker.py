@@ -228,6 +228,7 @@ class FakeBroker:
     def _store(self, peer: bytes, header: envelopes.Send, body: bytes) -> None:
         self._expected[peer, header.stream] += 1
         sender = self.names[peer]
+        now_us = len(self.log) + 1  # what is stored together is stored at one time
         results = []
         for item, content in zip(header.messages, codec.cut(body, (i.size for i in header.messages)), strict=True):
             known = self.results.get((sender, item.id))
@@ -238,12 +239,12 @@ class FakeBroker:
             else:
                 seq = self.results[sender, item.id] = next(self._seqs)
                 entry = Entry(
-                    seq=seq, id=item.id, sender=sender, to=item.to, size=item.size, stored_at_us=seq,
+                    seq=seq, id=item.id, sender=sender, to=item.to, size=item.size, stored_at_us=now_us,
                     content_type=item.content_type, sent_at_us=item.sent_at_us, reply_to=item.reply_to,
                 )  # fmt: skip
                 self.log.append((sender, entry, content))
-                results.append(envelopes.Result(seq=seq, stored_at_us=seq))
-        self._say(peer, envelopes.Sent(id=header.id, results=results))
+                results.append(envelopes.Result(seq=seq, stored_at_us=now_us))
+        self._say(peer, envelopes.Sent.of(header.id, results))
         for (reader, sub), _ in list(self.subs.items()):
             self._deliver(reader, sub)
 

@@ -59,8 +59,10 @@ class Play:
         elif isinstance(action, events.Fail):
             self._tell(action.ticket, action.error)
         elif isinstance(action, events.Settle):
-            for each, result in zip(action.messages, action.results, strict=True):
-                self._tell(ticket_of(each.item), result)
+            for each, seq in zip(action.messages, action.seqs, strict=True):
+                self._tell(ticket_of(each.item), Result(seq=seq, stored_at_us=action.stored_at_us))
+        elif isinstance(action, events.Conclude):
+            self._tell(ticket_of(action.message.item), action.result)
         elif isinstance(action, events.Return):
             self._tell(ticket_of(action.message.item), action.error)
         elif isinstance(action, events.Hand):
@@ -125,7 +127,7 @@ class Play:
 
     def accept(self, send: Send, *, again: bool = False) -> None:
         """Store all messages of an envelope; the seq is the ticket."""
-        self.answer(Sent(id=send.id, results=[Result(seq=ticket_of(item), again=again) for item in send.messages]))
+        self.answer(Sent.of(send.id, [Result(seq=ticket_of(item), again=again) for item in send.messages]))
 
     def deliver(self, sub: int, first: int, seqs: list[int], size: int = 3) -> None:
         entries = [

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante import events
-from restante.events import SETTLED, Submission
-from restante.sending import EAGER_ENVELOPES, ENVELOPE_BYTES, WINDOW_BYTES, WINDOW_ENVELOPES
+from restante.events import QUEUED, SETTLED, Submission
+from restante.sending import (
+    EAGER_ENVELOPES,
+    ENTRY_HEADER_BYTES,
+    ENVELOPE_BYTES,
+    SEND_HEADER_BYTES,
+    WINDOW_BYTES,
+    WINDOW_ENVELOPES,
+    Stream,
+)
 from restante.wire import codec, envelopes, errors, limits
-from restante.wire.envelopes import Error, LoggedIn, Result, Send, Sent
+from restante.wire.envelopes import Error, Item, LoggedIn, Result, Send, Sent
 from tests.unit.restante.playing import NAME, Play, message, ready, tickets_of
 
 MANY = 10_000
@@ -31,6 +39,12 @@ class TestBatching:
         (send,) = play.take_sends()
         assert tickets_of(send) == [1]
         assert play.bodies[-1] == b"1........."
+
+    def test_usual_messages_are_taken_the_usual_way(self) -> None:
+        stream = Stream(bytes(16), lambda: 1)
+        given_ = [message(ticket, 10, math.inf) for ticket in range(1, 301)]
+        stream.submit(given_)
+        assert stream._take_usual(envelopes.Limits()) == given_
 
     def test_messages_given_together_travel_together(self) -> None:
         play = ready()
@@ -143,6 +157,41 @@ class TestBatching:
         assert [tickets_of(send) for send in play.take_sends()] == [[1, 3]]
 
 
+@st.composite
+def submissions(draw: st.DrawFn) -> Submission:
+    size = draw(st.sampled_from([1, 10, 10, 60]))
+    to = ["bob"] * draw(st.sampled_from([1, 1, 1, 2]))
+    item = Item(id=bytes(16), to=to, size=size, content_type=draw(st.sampled_from([envelopes.TEXT, "t" * 100])))
+    return Submission(item, bytes(size), math.inf, draw(st.sampled_from([QUEUED, QUEUED, QUEUED, SETTLED])))
+
+
+LIMITS = st.builds(
+    envelopes.Limits,
+    messages_per_send=st.sampled_from([1, 4, 1_000]),
+    recipients_per_send=st.sampled_from([3, 10_000]),
+    recipients_per_message=st.sampled_from([1, 1_000]),
+    message_bytes=st.sampled_from([50, 1_000]),
+    body_bytes=st.sampled_from([50, 1_000]),
+    header_bytes=st.sampled_from([SEND_HEADER_BYTES + 2 * ENTRY_HEADER_BYTES, 1 << 20]),
+)
+
+
+@given(waiting=st.lists(submissions(), min_size=1, max_size=6), limits=LIMITS)
+def test_the_usual_way_takes_what_the_other_takes_or_leaves_it_to_that(
+    waiting: list[Submission], limits: envelopes.Limits
+) -> None:
+    usual, other = Stream(bytes(16), lambda: 1), Stream(bytes(16), lambda: 1)
+    for stream in (usual, other):
+        stream.submit(waiting)
+    taken = usual._take_usual(limits)
+    if not taken:
+        assert usual.queued == len(waiting)
+        return
+    actions: list[events.Action] = []
+    assert taken == other._take_fitting(limits, actions)
+    assert (actions, usual.queued) == ([], other.queued)
+
+
 class TestAnswers:
     def test_each_message_has_its_own_outcome(self) -> None:
         play = ready()
@@ -153,7 +202,7 @@ class TestAnswers:
             Result(code="unknown_recipient", text="no account is named 'bob'"),
             Result(seq=6, again=True),
         ]
-        play.answer(Sent(id=send.id, results=results))
+        play.answer(Sent.of(send.id, results))
         assert [play.told[ticket] for ticket in (1, 2, 3)] == results
 
     def test_answers_may_come_in_any_order(self) -> None:
@@ -167,7 +216,7 @@ class TestAnswers:
         play = ready()
         play.submit([1, 2])
         (send,) = play.take_sends()
-        play.answer(Sent(id=send.id, results=[Result(seq=1)]))
+        play.answer(Sent.of(send.id, [Result(seq=1)]))
         assert not play.connected
         assert 1 not in play.told
 
@@ -426,7 +475,7 @@ class Broker:
         known = set(self.log)
         tickets = tickets_of(send)
         self.log += [ticket for ticket in tickets if ticket not in known]
-        return Sent(id=send.id, results=[Result(seq=1, again=ticket in known) for ticket in tickets])
+        return Sent.of(send.id, [Result(seq=1, again=ticket in known) for ticket in tickets])
 
 
 @given(seed=st.integers(0, 2**32))

@@ -168,7 +168,7 @@ def item(to: tuple[str, ...] = ("bob",)) -> envelopes.Item:
 
 def test_the_largest_send_is_read_and_one_message_more_is_not() -> None:
     for count, fine in ((limits.MESSAGES_PER_SEND_MAX, True), (limits.MESSAGES_PER_SEND_MAX + 1, False)):
-        header = envelopes.Send(id=1, stream=b"\2" * 16, n=1, messages=[item()] * count)
+        header = envelopes.Send.of(1, b"\2" * 16, 1, [item()] * count)
         result = outcome(codec.from_client, codec.client_frames(header))
         assert isinstance(result, envelopes.Send) is fine
 
@@ -190,7 +190,7 @@ def test_what_the_broker_would_refuse_for_its_size_is_not_sent() -> None:
         codec.request_frames(header, bytes(limits.BODY_BYTES_MAX + 1))
     assert caught.value.code == "too_large"
     recipients = ("n" * 32,) * 1_000
-    huge = envelopes.Send(id=1, stream=b"\2" * 16, n=1, messages=[item(to=recipients)] * 40)
+    huge = envelopes.Send.of(1, b"\2" * 16, 1, [item(to=recipients)] * 40)
     with pytest.raises(LocalProtocolError, match="header"):
         codec.request_frames(huge)
 
@@ -226,12 +226,43 @@ def strategy(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
     if isinstance(kind, msgspec.inspect.UnionType):
         return st.one_of(*(strategy(part) for part in kind.types))
     if isinstance(kind, msgspec.inspect.StructType):
+        if kind.cls is envelopes.Send:
+            return columns(kind)
         fields = {field.name: strategy(field.type) for field in kind.fields}
         return st.builds(kind.cls, **fields)
     if isinstance(kind, msgspec.inspect.NoneType):
         return st.none()
     assert isinstance(kind, msgspec.inspect.BoolType), kind
     return st.booleans()
+
+
+@st.composite
+def columns(draw: st.DrawFn, kind: msgspec.inspect.StructType) -> Any:
+    """A header whose lists are of one length, or empty where that stands for the default."""
+    messages = draw(st.integers(1, 3))
+    fields = {}
+    for field in kind.fields:
+        values = strategy(field.type)
+        kind_of = field.type.type if isinstance(field.type, msgspec.inspect.Metadata) else field.type
+        if isinstance(kind_of, msgspec.inspect.ListType):
+            sizes = [messages] if field.default_factory is msgspec.NODEFAULT else [0, messages]
+            size = draw(st.sampled_from(sizes))
+            values = st.lists(strategy(kind_of.item_type), min_size=size, max_size=size)
+        fields[field.name] = draw(values)
+    return kind.cls(**fields)
+
+
+@pytest.mark.parametrize("name", ["to", "sizes", "content_types", "sent_at_us", "reply_to"])
+def test_columns_of_a_send_are_of_one_length(name: str) -> None:
+    """[M11]."""
+    message = envelopes.Item(
+        id=bytes(16), to=["bob"], size=1, content_type="image/png", sent_at_us=1, reply_to=bytes(16)
+    )
+    header = msgspec.to_builtins(envelopes.Send.of(1, bytes(16), 1, [message]), builtin_types=(bytes,))
+    header[name] *= 2
+    with pytest.raises(RemoteProtocolError) as error:
+        codec.from_client.read_header(msgspec.msgpack.encode(header))
+    assert (error.value.code, error.value.request_id) == ("bad_request", 1)
 
 
 @pytest.mark.parametrize(("name", "union"), UNIONS)

@@ -87,9 +87,10 @@ def test_a_makers_ids_sort_as_made_whatever_the_clock_does(times_us: list[int]) 
 
 def test_a_makers_dice_are_never_thrown_twice() -> None:
     maker = IdMaker(os.urandom)
-    made = [maker.make(1) for _ in range(3 * IDS_PER_LOT)]
+    made = [maker.make(1) for _ in range(9 * IDS_PER_LOT)]
     assert len({each[8:] for each in made}) == len(made)
-    assert all(one < other for one, other in itertools.pairwise(made)), "more than a millisecond holds"
+    assert all(one < other for one, other in itertools.pairwise(made))
+    assert {int.from_bytes(each[:6], "big") for each in made} == {0, 1, 2}, "more than two milliseconds hold"
 
 
 @given(ACCOUNTS, KEYS)

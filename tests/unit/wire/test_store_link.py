@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.wire import codec
-from restante.wire.envelopes import TEXT, Result
-from restante.wire.store_link import ApartResult, Batch, Confirmed, Message, Stored, StoreMessages
+from restante.wire.envelopes import TEXT, ApartResult, Result, fits
+from restante.wire.store_link import Batch, Confirmed, Message, Stored, StoreMessages
 
 IDS = st.binary(min_size=16, max_size=16)
 
@@ -51,11 +51,15 @@ def test_results_travel_as_columns(given_: list[Result]) -> None:
     confirmed = Confirmed(epoch=1, generation=1, n=1, base=0, high=0, outcomes=[stored])
     arrived, _ = codec.from_store.read(codec.store_frames(confirmed))
     assert arrived == confirmed
-    assert stored.fits(len(given_))
+    assert fits(stored.seqs, stored.apart, len(given_))
     assert stored.results == given_
 
 
 def test_an_outcome_of_other_messages_does_not_fit() -> None:
     refused = Result(code="mailbox_full")
-    assert not Stored(seqs=[1, 2]).fits(1)
-    assert not Stored(seqs=[0], apart=[ApartResult(place=1, result=refused)]).fits(1)
+    at_1 = ApartResult(place=1, result=refused)
+    assert fits([1, 0], [at_1], 2)
+    for seqs, apart in (([1, 2], []), ([0], [at_1]), ([0], []), ([1], [ApartResult(place=0, result=refused)])):
+        assert not fits(seqs, apart, 1)
+    assert not fits([0, 0], [at_1], 2)
+    assert not fits([1, 0], [at_1, at_1], 2)
