@@ -29,11 +29,12 @@ class Fresh:
         apart = {each.place: each for each in command.apart}
         if not apart and wanted.isdisjoint(command.mailboxes):
             return
+        known = {each.place for each in stored.apart}
         starts = accumulate(command.sizes, initial=0)
         for place, (mailbox, seq, start) in enumerate(zip(command.mailboxes, stored.seqs, starts, strict=False)):
             said = apart.get(place)
             chosen = wanted & (said.mailboxes if said else (mailbox,))
-            if seq and chosen:
+            if chosen and place not in known:
                 entry = _entry(command, place, said, seq, stored.stored_at_us)
                 for each in chosen:
                     self.by_mailbox.setdefault(each, []).append((entry, body[start : start + entry.size]))

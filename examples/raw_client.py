@@ -76,9 +76,8 @@ def main(address: str, sender: str, recipient: str) -> bool:
         print(f"registered and logged in: {name}")
     message = {"ids": [message_id], "to": [recipient], "sizes": [len(text)]}
     sent = alice.call("send", text, stream=secrets.token_bytes(16), n=1, **message)
-    for each in sent.get("apart", []):
-        if not each["result"].get("seq"):
-            raise Refused(each["result"])
+    if sent["seqs"] == [0]:
+        raise Refused(sent["apart"][0]["result"])
     print(f"sent, and on disk there: {message_id.hex()}")
     page: dict[str, Any] = {"more": True, "through": 0}
     while page.get("more") and not page.get("messages"):

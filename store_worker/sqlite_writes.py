@@ -67,9 +67,9 @@ class Lots:
         return self.command.message(place, self._apart.get(place))
 
     def tell(self, result: Result) -> None:
-        """The next message was not simply stored."""
+        """The next message is not stored now."""
         self.others.append(ApartResult(place=len(self.seqs), result=result))
-        self.seqs.append(0)
+        self.seqs.append(result.seq)
 
 
 class Writer:
@@ -112,7 +112,8 @@ class Writer:
         lots = Lots(command, contents)
         while len(lots.seqs) < len(command.ids):
             self._store_lot(lots)
-        return Stored(seqs=lots.seqs, stored_at_us=self._now_us if any(lots.seqs) else 0, apart=lots.others)
+        any_new = len(lots.others) < len(lots.seqs)
+        return Stored(seqs=lots.seqs, stored_at_us=self._now_us if any_new else 0, apart=lots.others)
 
     def _store_lot(self, lots: Lots) -> None:
         """Store the messages that have no result yet: LOT of them, or as far as the first that is not taken.

@@ -333,7 +333,7 @@ class Result(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
 
 
 class ApartResult(Struct, frozen=True, kw_only=True):
-    """What became of a message that was not simply stored: it was refused, or had been stored before."""
+    """What became of a message that was not stored now: it was refused, or had been accepted before."""
 
     place: Count
     result: Result
@@ -342,7 +342,7 @@ class ApartResult(Struct, frozen=True, kw_only=True):
 class Sent(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="sent"):
     """Everything accepted in it is on disk. What became of each message of the request, by its place."""
 
-    seqs: Annotated[list[Seq], Meta(description="Of each that was stored now; 0 of those that are apart.")]
+    seqs: Annotated[list[Seq], Meta(description="Of each that is accepted; 0 of those that are refused.")]
     stored_at_us: Annotated[TimeUs, Meta(description="Of all that were stored now.")] = 0
     apart: list[ApartResult] = []
 
@@ -360,12 +360,10 @@ class Sent(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="sent"):
 
 def columns_of(results: Sequence[Result]) -> tuple[list[int], int, list[ApartResult]]:
     """Return results as they travel: seqs, the time of all that were stored now, and what stands apart."""
-    new = [bool(result.seq) and not result.again for result in results]
-    times = {result.stored_at_us for result, is_new in zip(results, new, strict=True) if is_new}
+    apart = [ApartResult(place=place, result=each) for place, each in enumerate(results) if each.again or not each.seq]
+    times = {each.stored_at_us for each in results if each.seq and not each.again}
     assert len(times) <= 1, "what is stored together is stored at one time"
-    seqs = [result.seq if is_new else 0 for result, is_new in zip(results, new, strict=True)]
-    apart = [ApartResult(place=place, result=results[place]) for place, is_new in enumerate(new) if not is_new]
-    return seqs, max(times, default=0), apart
+    return [each.seq for each in results], max(times, default=0), apart
 
 
 def results_of(seqs: Sequence[int], stored_at_us: int, apart: Sequence[ApartResult]) -> list[Result]:
@@ -377,9 +375,15 @@ def results_of(seqs: Sequence[int], stored_at_us: int, apart: Sequence[ApartResu
 
 
 def fits(seqs: Sequence[int], apart: Sequence[ApartResult], messages: int) -> bool:
-    """Return whether this can be what became of so many messages: each was given a seq, or stands apart, once."""
-    places = [place for place, seq in enumerate(seqs) if not seq] if apart or 0 in seqs else []
-    return len(seqs) == messages and places == [each.place for each in apart]
+    """Return whether this can be what became of so many messages: each has a seq, or a result that says why not."""
+    if len(seqs) != messages:
+        return False
+    if not apart:
+        return all(seqs)
+    told = {each.place: each.result.seq for each in apart}
+    refused = {place for place, seq in enumerate(seqs) if not seq}
+    in_place = len(told) == len(apart) and max(told) < messages
+    return in_place and refused <= told.keys() and all(seqs[place] == seq for place, seq in told.items())
 
 
 # --- reading ----------------------------------------------------------------------------------------------

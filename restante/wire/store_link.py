@@ -183,11 +183,11 @@ class Stored(Link, frozen=True, omit_defaults=True, kw_only=True, tag="stored"):
     """What became of each message of a `StoreMessages`, by its place."""
 
     seqs: list[Seq]
-    """The seq of each that was stored now; 0 of others."""
+    """The seq of each that is accepted; 0 of those that are refused."""
     stored_at_us: TimeUs = 0
     """Of all that were stored now."""
     apart: list[ApartResult] = []
-    """The others, in the order of their places."""
+    """What became of those that were not stored now, in the order of their places."""
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,11 +56,21 @@ def test_results_travel_as_columns(given_: list[Result]) -> None:
     assert stored.results == given_
 
 
-def test_an_outcome_of_other_messages_does_not_fit() -> None:
-    refused = Result(code="mailbox_full")
-    at_1 = ApartResult(place=1, result=refused)
-    assert fits([1, 0], [at_1], 2)
-    for seqs, apart in (([1, 2], []), ([0], [at_1]), ([0], []), ([1], [ApartResult(place=0, result=refused)])):
-        assert not fits(seqs, apart, 1)
-    assert not fits([0, 0], [at_1], 2)
-    assert not fits([1, 0], [at_1, at_1], 2)
+REFUSED, AGAIN = Result(code="mailbox_full"), Result(seq=7, again=True)
+
+
+@pytest.mark.parametrize(
+    ("seqs", "apart", "good"),
+    [
+        ([1, 0, 7], {1: REFUSED, 2: AGAIN}, True),
+        ([1, 2], {}, False),
+        ([1, 0, 7], {2: AGAIN}, False),
+        ([1, 0, 7], {1: REFUSED, 2: REFUSED}, False),
+        ([1, 0, 7], {1: AGAIN}, False),
+        ([1, 0, 7], {1: REFUSED, 3: AGAIN}, False),
+    ],
+)
+def test_an_outcome_fits_its_messages(seqs: list[int], apart: dict[int, Result], good: bool) -> None:
+    told = [ApartResult(place=place, result=result) for place, result in apart.items()]
+    assert fits(seqs, told, 3) is good
+    assert not told or not fits(seqs, [*told, told[0]], 3)
