@@ -28,6 +28,7 @@ PLAIN = st.builds(
     to=st.sampled_from([["bob"], ["eve"]]),
     size=st.sampled_from([1, limits.MESSAGE_BYTES_MAX]),
 )
+ANSWERS = st.builds(Item, id=st.just(bytes(16)), to=st.just(["bob"]), size=st.just(1), reply_to=st.just(b"r" * 16))
 
 
 def command_of(*items: Item) -> StoreMessages:
@@ -60,7 +61,7 @@ def expected(item: Item) -> Message:
     )
 
 
-@given(st.lists(ITEMS | PLAIN, min_size=1, max_size=6))
+@given(st.lists(ITEMS | PLAIN, min_size=1, max_size=6) | st.lists(PLAIN | ANSWERS, min_size=1, max_size=6))
 def test_a_message_among_others_is_what_it_is_alone(items: list[Item]) -> None:
     assert command_of(*items).messages == [expected(item) for item in items]
 

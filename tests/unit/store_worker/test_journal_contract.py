@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.wire.envelopes import RecipientState
+from restante.wire.envelopes import RecipientState, fits
 from restante.wire.store_link import (
     CloseMailbox,
     Failed,
@@ -194,6 +194,20 @@ class TestOnce:
         assert two.seq > one.seq
         assert counted(journal) == (2, 2)
 
+    @pytest.mark.parametrize(
+        "fates", ["new", "known", "refused", "new known", "refused new known new", "known refused"]
+    )
+    def test_an_outcome_says_by_columns_what_became_of_each(self, journal: Journal, fates: str) -> None:
+        kinds = fates.split()
+        made = [message(n, refusal="unknown_recipient" if kind == "refused" else "") for n, kind in enumerate(kinds, 1)]
+        send(journal, *[one for one, kind in zip(made, kinds, strict=True) if kind == "known"], now_us=NOW_US - 9)
+        (stored,) = commit(journal, store(*made)).outcomes
+        assert isinstance(stored, Stored)
+        assert fits(stored.seqs, stored.apart, len(kinds))
+        assert stored == Stored.of(stored.results)
+        assert ["refused" if result.code else "known" if result.again else "new" for result in stored.results] == kinds
+        assert stored.stored_at_us == (NOW_US if "new" in kinds else 0)
+
     def test_of_a_large_batch_half_of_which_is_known_only_the_rest_is_stored(self, journal: Journal) -> None:
         first = send(journal, *(message(n) for n in range(1, 111, 2)))
         known = {id_of(2 * place + 1): result.seq for place, result in enumerate(first)}
@@ -285,6 +299,19 @@ class TestPages:
         assert (entry.seq, entry.id, entry.sender, entry.to) == (result.seq, id_of(1), "alice", ["bob", "eve"])
         assert (entry.content_type, entry.reply_to, entry.sent_at_us) == ("text/html", id_of(9), 5)
         assert (entry.stored_at_us, entry.size, entry.state) == (NOW_US, 5, "stored")
+
+    def test_each_entry_says_its_own_whatever_stands_beside_it(self, journal: Journal) -> None:
+        made = [
+            message(1),
+            message(2, reply_to=id_of(1)),
+            message(3, content_type="image/png", sent_at_us=8),
+            message(4, reply_to=id_of(3), sent_at_us=9),
+            message(5, BOB, EVE),
+        ]
+        send(journal, *made)
+        for entry, one in zip(page(journal).entries, made, strict=True):
+            said = (entry.id, entry.to, entry.size, entry.content_type, entry.sent_at_us, entry.reply_to)
+            assert said == (one.id, one.to, one.size, one.content_type, one.sent_at_us, one.reply_to)
 
     def test_contents_come_in_the_order_of_entries(self, journal: Journal) -> None:
         commit(journal, store(message(1, body=b"one")), body=b"one")
