@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from auth_service.memory import MemoryAccounts
-from restante.wire.limits import MAILBOX_UNREAD_MAX
+from restante.wire.limits import HEARTBEAT_S, MAILBOX_UNREAD_MAX, SILENCES_MAX
 from store_worker.memory import MemoryJournal
 from tests.simulation import narrow
 from tests.simulation.auth_process import AuthProcess
@@ -32,8 +32,10 @@ SETTLE_S: Final = 240.0
 """How long all that was begun may take once nothing goes wrong any more. The longest waits: a client gives up a
 half-open connection after 60 s, the broker a client after 90 s; and some of it comes one after the other."""
 
-AUDIT_S: Final = 90.0
-"""How long reading all mailboxes may take."""
+AUDIT_S: Final = HEARTBEAT_S * SILENCES_MAX + 60.0
+"""How long reading all mailboxes may take: also if a word that is still on its way ends the broker, and a reader whose
+connection is gone without a sign has only silence to find it out by.
+"""
 
 
 class Stopping(Protocol):
