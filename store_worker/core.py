@@ -446,9 +446,9 @@ def _fault_of(command: StoreMessages) -> str:
     """Return what is wrong with an envelope's columns, or ""."""
     messages = len(command.ids)
     types = command.content_types or command.ids
-    columns: list[Sized] = [command.to, command.mailboxes, command.sizes, command.sent_at_us, types]
-    if any(len(column) != messages for column in columns):
-        return f"{messages} ids have columns of {sorted({len(column) for column in columns})}"
+    columns: tuple[Sized, ...] = (command.to, command.mailboxes, command.sizes, command.sent_at_us, types)
+    if {messages} != set(map(len, columns)):
+        return f"{messages} ids have columns of {sorted(set(map(len, columns)))}"
     places = [each.place for each in command.apart]
     if places != sorted(set(places)) or places[-1:] > [messages - 1]:
         return f"places of {messages} messages are not in order: {places}"

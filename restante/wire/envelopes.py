@@ -272,9 +272,9 @@ class Send(Request, frozen=True, omit_defaults=True, kw_only=True, tag="send"):
         messages = len(self.ids)
         if not messages == len(self.to) == len(self.sizes):
             raise ValueError(f"{messages} ids, {len(self.to)} recipients and {len(self.sizes)} sizes")
-        for name in ("content_types", "sent_at_us", "reply_to"):
-            if len(getattr(self, name)) not in (0, messages):
-                raise ValueError(f"{messages} messages have {len(getattr(self, name))} values in `{name}`")
+        optional = len(self.content_types), len(self.sent_at_us), len(self.reply_to)
+        if not {0, messages}.issuperset(optional):
+            raise ValueError(f"{messages} messages, but {optional} content types, times and messages answered")
 
     @classmethod
     def of(cls, request_id: int, stream: bytes, n: int, items: Sequence[Item]) -> Send:
