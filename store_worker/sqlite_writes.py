@@ -157,14 +157,14 @@ class Writer:
         end, high = start + offered, self.high
         bindings: Bindings = [None] * (HEAD_VALUES + ROW_VALUES * offered)
         bindings[:HEAD_VALUES] = command.sender, command.sender_name, self._now_us, high + 1
-        bindings[4::ROW_VALUES] = command.ids[start:end]
-        bindings[5::ROW_VALUES] = recipients
+        bindings[ID::ROW_VALUES] = command.ids[start:end]
+        bindings[RECIPIENTS::ROW_VALUES] = recipients
         if command.content_types:
-            bindings[6::ROW_VALUES] = [None if each == TEXT else each for each in command.content_types[start:end]]
-        bindings[7::ROW_VALUES] = command.sent_at_us[start:end]
+            bindings[TYPE::ROW_VALUES] = [None if each == TEXT else each for each in command.content_types[start:end]]
+        bindings[SENT_AT::ROW_VALUES] = command.sent_at_us[start:end]
         for row, reply_to in replies:
-            bindings[8 + ROW_VALUES * row] = reply_to
-        bindings[9::ROW_VALUES] = lots.contents[start:end]
+            bindings[REPLY_TO + ROW_VALUES * row] = reply_to
+        bindings[BODY::ROW_VALUES] = lots.contents[start:end]
         self._db.execute(_insert_messages(offered), bindings)
         if self._db.changes() == offered:
             self.high += offered
@@ -277,6 +277,9 @@ def _label(mailbox: Mailbox, name: str) -> bytes:
 HEAD_VALUES: Final = 4
 ROW_VALUES: Final = 6
 """What is bound once in a statement, and for each of its rows."""
+
+ID, RECIPIENTS, TYPE, SENT_AT, REPLY_TO, BODY = range(HEAD_VALUES, HEAD_VALUES + ROW_VALUES)
+"""Where the first row's values stand among all that are bound."""
 
 
 @cache
