@@ -38,7 +38,7 @@ from auth_service.core import (
 from auth_service.passwords import Argon2
 from auth_service.settings import Settings
 from auth_service.sqlite import SqliteAccounts
-from restante.wire import auth_link, codec
+from restante.wire import auth_link, links
 from restante.wire.errors import CODES, RemoteProtocolError
 from restante.wire.limits import ID_BYTES
 from runtime import keys, sockets
@@ -67,13 +67,13 @@ class Link:
         if frames is None:
             return None
         try:
-            return Heard(codec.to_auth_worker.read(frames)[0])
+            return Heard(links.to_auth_worker.read(frames)[0])
         except RemoteProtocolError as error:
             return Garbled(error.code, error.text)
 
     def say(self, header: auth_link.FromWorker) -> bool:
         """Send it if that can be done at once."""
-        return sockets.send_now(self.socket, codec.auth_frames(header))
+        return sockets.send_now(self.socket, links.auth_frames(header))
 
     def close(self) -> None:
         """Close, dropping what has not gone out."""

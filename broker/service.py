@@ -39,7 +39,7 @@ from broker.events import (
     WorkerUnreachable,
 )
 from broker.settings import Settings
-from restante.wire import codec, limits
+from restante.wire import codec, limits, links
 from restante.wire.address import Address
 from restante.wire.errors import RemoteProtocolError
 from runtime import keys, sockets
@@ -93,7 +93,7 @@ class WorkerInlet:
     def receive(self) -> Event | None:
         while (routed := sockets.receive_routed(self.socket, curve=self._curve)) is not None:
             try:
-                return WorkerArrived(routed.routing_id, codec.from_auth_worker.read(routed.frames)[0])
+                return WorkerArrived(routed.routing_id, links.from_auth_worker.read(routed.frames)[0])
             except RemoteProtocolError as error:
                 get_logger().error("an authentication worker sent what is no envelope", why=str(error))
         return None
@@ -108,7 +108,7 @@ class StoreInlet:
     def receive(self) -> Event | None:
         while (frames := sockets.receive_now(self.socket)) is not None:
             try:
-                return StoreArrived(*codec.from_store.read(frames))
+                return StoreArrived(*links.from_store.read(frames))
             except RemoteProtocolError as error:
                 get_logger().error("the store sent what is no envelope", why=str(error))
         return None
@@ -182,11 +182,11 @@ class Service:
                     return (Unreachable(routing_id),)
                 self._guard.gave(routing_id, len(frames[1]) + len(body))
             case Push(envelope, parts):
-                frames = codec.store_frames(envelope, parts[0] if len(parts) == 1 else b"".join(parts))
+                frames = links.store_frames(envelope, parts[0] if len(parts) == 1 else b"".join(parts))
                 if self._push is None or not sockets.send_now(self._push, frames):
                     return (PushFailed(),)
             case AskWorker(routing_id, question):
-                if not sockets.send_now(self._workers, [routing_id, *codec.auth_frames(question)]):
+                if not sockets.send_now(self._workers, [routing_id, *links.auth_frames(question)]):
                     return (WorkerUnreachable(routing_id),)
             case OpenLink():
                 self._open_link()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from restante.wire import codec, limits
+from restante.wire import limits, links
 from restante.wire.errors import RemoteProtocolError
 from restante.wire.store_link import CountMailbox, Failed, Query, Reading, ReadPage, ReadStatus
 from runtime import keys, sockets
@@ -86,7 +86,7 @@ class BrokerInlet:
         if frames is None:
             return None
         try:
-            return Arrived(*codec.to_store.read(frames))
+            return Arrived(*links.to_store.read(frames))
         except RemoteProtocolError as error:
             return Malformed(str(error))
 
@@ -159,7 +159,7 @@ class Service:
                 return (self._commit(writes),)
             case Send(name, header, body):
                 way = self._ways.get(name)
-                if way is None or not sockets.send_now(way, codec.store_frames(header, body)):
+                if way is None or not sockets.send_now(way, links.store_frames(header, body)):
                     return (Unsendable(name),)
             case Read(ask):
                 return (Found(ask, *self._read(action.query)),)

@@ -25,12 +25,10 @@ from typing import Any, Final, Generic, TypeVar, get_args
 import msgpack
 import msgspec
 
-from restante.wire import auth_link, envelopes, limits, store_link
+from restante.wire import envelopes, limits
 from restante.wire.errors import LocalProtocolError, RemoteProtocolError
 
 PROTOCOL: Final = b"CHAT/1"
-AUTH_PROTOCOL: Final = b"AUTH/1"
-STORE_PROTOCOL: Final = b"STORE/1"
 
 T = TypeVar("T")
 
@@ -161,15 +159,6 @@ from_broker: Final[Reader[envelopes.ToClient]] = Reader(
 )
 """Reads, at a client, what the broker says."""
 
-from_auth_worker: Final[Reader[auth_link.FromWorker]] = Reader(
-    AUTH_PROTOCOL, auth_link.FromWorker, limits.FRAME_BYTES_MAX
-)
-to_auth_worker: Final[Reader[auth_link.ToWorker]] = Reader(AUTH_PROTOCOL, auth_link.ToWorker, limits.FRAME_BYTES_MAX)
-from_store: Final[Reader[store_link.FromStore]] = Reader(
-    STORE_PROTOCOL, store_link.FromStore, limits.LINK_FRAME_BYTES_MAX
-)
-to_store: Final[Reader[store_link.ToStore]] = Reader(STORE_PROTOCOL, store_link.ToStore, limits.LINK_FRAME_BYTES_MAX)
-
 
 def client_frames(header: msgspec.Struct, body: bytes = b"") -> list[bytes]:
     """The frames of an envelope between client and broker, in either direction."""
@@ -186,16 +175,6 @@ def request_frames(header: msgspec.Struct, body: bytes = b"") -> list[bytes]:
         if size > limit:
             raise LocalProtocolError("too_large", f"the {what} has {size} bytes, the limit is {limit}")
     return frames
-
-
-def auth_frames(header: msgspec.Struct) -> list[bytes]:
-    """The frames of an envelope between broker and authentication worker."""
-    return [AUTH_PROTOCOL, pack_header(header)]
-
-
-def store_frames(header: msgspec.Struct, body: bytes = b"") -> list[bytes]:
-    """The frames of an envelope between broker and store."""
-    return [STORE_PROTOCOL, pack_header(header), body]
 
 
 def cut(body: bytes, sizes: Iterable[int]) -> list[bytes]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from broker import events as b
-from restante.wire import auth_link, codec, limits
+from restante.wire import auth_link, codec, limits, links
 from restante.wire import envelopes as e
 from restante.wire.errors import RemoteProtocolError
 from tests.attack.mutate import Frames
@@ -24,10 +24,10 @@ from tests.protocol.speech import message, send
 READERS: Final[dict[str, codec.Reader[object]]] = {
     "client→broker": codec.from_client,  # type: ignore[dict-item]  # whatever it reads
     "broker→client": codec.from_broker,  # type: ignore[dict-item]
-    "auth→broker": codec.from_auth_worker,  # type: ignore[dict-item]
-    "broker→auth": codec.to_auth_worker,  # type: ignore[dict-item]
-    "store→broker": codec.from_store,  # type: ignore[dict-item]
-    "broker→store": codec.to_store,  # type: ignore[dict-item]
+    "auth→broker": links.from_auth_worker,  # type: ignore[dict-item]
+    "broker→auth": links.to_auth_worker,  # type: ignore[dict-item]
+    "store→broker": links.from_store,  # type: ignore[dict-item]
+    "broker→store": links.to_store,  # type: ignore[dict-item]
 }
 
 STRANGER: Final = b"stranger"
@@ -157,7 +157,7 @@ class House:
         """The store, or what holds its key, says anything: the broker may stop serving; it must not raise."""
         for frames in inputs:
             try:
-                envelope, body = codec.from_store.read(frames)
+                envelope, body = links.from_store.read(frames)
             except RemoteProtocolError:
                 continue
             self.world.happen(b.StoreArrived(envelope, body))

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import msgpack
 
-from restante.wire import codec
+from restante.wire import codec, links
 from tests.protocol.vectors import envelopes, frames_of
 
 Frames = list[bytes]
 
-PROTOCOLS: Final = (codec.PROTOCOL, codec.AUTH_PROTOCOL, codec.STORE_PROTOCOL, b"CHAT/2", b"CHAT/", b"", b"\0" * 9)
+PROTOCOLS: Final = (codec.PROTOCOL, links.AUTH_PROTOCOL, links.STORE_PROTOCOL, b"CHAT/2", b"CHAT/", b"", b"\0" * 9)
 
 NUMBERS: Final = (0, 1, -1, 2, 127, 128, 255, 256, 999, 1_000, 1_001, 65_535, 2**31, 2**32, 2**53 - 1, 2**53, 2**62,
                   2**63 - 1, 2**64 - 1, -(2**63))  # fmt: skip

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import zmq
 
-from restante.wire import auth_link, codec, limits, store_link
+from restante.wire import auth_link, codec, limits, links, store_link
 from restante.wire import envelopes as e
 from runtime import guard
 from tests.attack.flood import flood
@@ -307,8 +307,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-READY = codec.auth_frames(auth_link.Ready(worker=bytes(16), capacity=64))
-OPENED = codec.store_frames(store_link.Beat(epoch=1, name="broker", generation=1))
+READY = links.auth_frames(auth_link.Ready(worker=bytes(16), capacity=64))
+OPENED = links.store_frames(store_link.Beat(epoch=1, name="broker", generation=1))
 
 
 class TestSockets:

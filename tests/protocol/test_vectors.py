@@ -9,7 +9,7 @@ import msgpack
 import msgspec
 import pytest
 
-from restante.wire import auth_link, codec, envelopes, store_link
+from restante.wire import auth_link, codec, envelopes, links, store_link
 from restante.wire.errors import CODES, RemoteProtocolError
 from tests.protocol.vectors import ENVELOPE_TOPICS, Vector, frames_of, from_json, load
 from tests.protocol.vectors import envelopes as all_vectors
@@ -18,10 +18,10 @@ from tools.vectors.__main__ import FOLDER, TOPICS
 READERS: dict[str, codec.Reader[Any]] = {
     "client→broker": codec.from_client,
     "broker→client": codec.from_broker,
-    "broker→auth": codec.to_auth_worker,
-    "auth→broker": codec.from_auth_worker,
-    "broker→store": codec.to_store,
-    "store→broker": codec.from_store,
+    "broker→auth": links.to_auth_worker,
+    "auth→broker": links.from_auth_worker,
+    "broker→store": links.to_store,
+    "store→broker": links.from_store,
 }
 
 UNIONS: dict[str, Any] = {
@@ -67,9 +67,9 @@ def test_a_meaning_encodes_to_its_frames(vector: Vector) -> None:
     header = msgspec.convert(wanted["header"], UNIONS[vector["direction"]], builtin_types=(bytes,))
     frames = frames_of(vector)
     if frames[0] == b"AUTH/1":
-        assert codec.auth_frames(header) == frames
+        assert links.auth_frames(header) == frames
     elif frames[0] == b"STORE/1":
-        assert codec.store_frames(header, wanted["body"]) == frames
+        assert links.store_frames(header, wanted["body"]) == frames
     else:
         assert codec.client_frames(header, wanted["body"]) == frames
 

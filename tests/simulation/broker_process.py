@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from broker import core as broker_core
 from broker import events as broker_events
-from restante.wire import auth_link, codec, envelopes, store_link
+from restante.wire import auth_link, codec, envelopes, links, store_link
 from tests.simulation.history import Delivery, History, Said, Span, Subscription
 from tests.simulation.network import ClientConnection, Connection, Envelope, Line, Network, WorkerConnection
 from tests.simulation.people import person_of
@@ -103,8 +103,8 @@ class BrokerProcess(Process[broker_events.Event, broker_events.Action]):
                 self.receive(broker_events.WorkerArrived(routing_id, envelope[0]))
 
         connection: WorkerConnection = Connection(
-            self._network.line(f"{name}>broker", arrived, codec.from_auth_worker),
-            self._network.line(f"broker>{name}", deliver, codec.to_auth_worker),
+            self._network.line(f"{name}>broker", arrived, links.from_auth_worker),
+            self._network.line(f"broker>{name}", deliver, links.to_auth_worker),
             routing_id,
             self._peers,
             name,
@@ -174,7 +174,7 @@ class BrokerProcess(Process[broker_events.Event, broker_events.Action]):
         if self._store is not None:
             self._store.cut()
         store = self._network.store
-        self._store = self._network.line("broker>store", store.broker_says, codec.to_store)
+        self._store = self._network.line("broker>store", store.broker_says, links.to_store)
         store.add_inlet(self._store)
 
     def worker_named(self, name: str) -> WorkerConnection | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from restante.wire import auth_link, codec, envelopes, store_link
+from restante.wire import auth_link, codec, envelopes, links, store_link
 from restante.wire import limits as real
 from tests.simulation.plan import BOUNDS
 
@@ -15,10 +15,10 @@ def _learn_types() -> None:
     beat = store_link.Beat(epoch=1, name="broker", generation=1)
     codec.from_client.read_header(codec.pack_header(envelopes.Ping(id=1)))
     codec.from_broker.read_header(codec.pack_header(envelopes.Pong(id=1)))
-    codec.to_auth_worker.read_header(codec.pack_header(auth_link.Beat()))
-    codec.from_auth_worker.read_header(codec.pack_header(auth_link.Beat()))
-    codec.to_store.read_header(codec.pack_header(beat))
-    codec.from_store.read_header(codec.pack_header(beat))
+    links.to_auth_worker.read_header(codec.pack_header(auth_link.Beat()))
+    links.from_auth_worker.read_header(codec.pack_header(auth_link.Beat()))
+    links.to_store.read_header(codec.pack_header(beat))
+    links.from_store.read_header(codec.pack_header(beat))
 
 
 _learn_types()

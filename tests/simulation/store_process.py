@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from restante.wire import codec, store_link
+from restante.wire import links, store_link
 from restante.wire.store_link import CountMailbox, ReadPage, ReadStatus
 from store_worker import core as store_core
 from store_worker import events as store_events
@@ -115,7 +115,7 @@ class StoreProcess(Process[store_events.Event, store_events.Action]):
                 way.send((header, body), self.lag_s)
             case store_events.Connect(name):
                 self._disconnect(name)
-                self._ways[name] = self._network.line("store>broker", self._network.broker.store_says, codec.from_store)
+                self._ways[name] = self._network.line("store>broker", self._network.broker.store_says, links.from_store)
                 if not self._network.broker.up:
                     self._ways[name].hold()
             case store_events.Disconnect(name):

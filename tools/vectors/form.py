@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from restante.wire import codec, limits
+from restante.wire import codec, limits, links
 
 Vector = dict[str, Any]
 """One vector as JSON."""
@@ -22,7 +22,7 @@ INT_MAX, SEQ_MAX = 2**53 - 1, 2**62
 NAME_MAX = "n" * limits.NAME_CHARS_MAX
 UMLAUTS = "grüße 👋"
 
-CHAT, AUTH, STORE = codec.PROTOCOL, codec.AUTH_PROTOCOL, codec.STORE_PROTOCOL
+CHAT, AUTH, STORE = codec.PROTOCOL, links.AUTH_PROTOCOL, links.STORE_PROTOCOL
 TO_BROKER, TO_CLIENT = "client→broker", "broker→client"
 TO_WORKER, FROM_WORKER = "broker→auth", "auth→broker"
 TO_STORE, FROM_STORE = "broker→store", "store→broker"

@@ -18,7 +18,7 @@ import pytest
 import zmq
 
 from auth_service.settings import Settings
-from restante.wire import auth_link, codec
+from restante.wire import auth_link, links
 from restante.wire.auth_link import Ask, Beat, FromWorker, Leaving, Question, Ready, Told, Who
 from runtime import keys, sockets
 from runtime.ipc import private_ipc_dir
@@ -46,7 +46,7 @@ class Broker:
         self._n = 0
 
     def say(self, header: auth_link.ToWorker) -> None:
-        assert sockets.send_now(self.socket, [self.peer, *codec.auth_frames(header)])
+        assert sockets.send_now(self.socket, [self.peer, *links.auth_frames(header)])
 
     def hear(self, kind: type[T], within_s: float = DEADLINE_S) -> T:
         """The next header of that kind; others are passed over."""
@@ -56,7 +56,7 @@ class Broker:
                 break
             routed = sockets.receive_routed(self.socket, curve=self.curve)
             assert routed is not None
-            header, _ = codec.from_auth_worker.read(routed.frames)
+            header, _ = links.from_auth_worker.read(routed.frames)
             self.peer = routed.routing_id
             if isinstance(header, kind):
                 return header

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from broker.events import StoreArrived
 from broker.streams import Stream
-from restante.wire import auth_link, codec, envelopes, limits, store_link
+from restante.wire import auth_link, envelopes, limits, links, store_link
 from restante.wire.envelopes import Error, Item, Send
 from tests.unit.broker.world import STREAM, Client, World, an_id
 
@@ -186,13 +186,13 @@ class TestRefusedAlone:
         ann.say(envelopes.Fetch(id=ann.next_id(), sender=name))
         ann.subscribe(sender=name)
         for ask in world.auth.workers[b"worker-1"].take():
-            assert codec.to_auth_worker.read(codec.auth_frames(ask))[0] == ask
+            assert links.to_auth_worker.read(links.auth_frames(ask))[0] == ask
             world.auth.tell(ask)
         world.drain()
         pushed = list(world.store.inbox)
         assert pushed
         for header, body in pushed:
-            assert codec.to_store.read(codec.store_frames(header, body))[0] == header
+            assert links.to_store.read(links.store_frames(header, body))[0] == header
 
 
 class TestRefusedWhole:

@@ -16,7 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 from broker.core import Broker
 from broker.service import Service, durable_name, running
 from broker.settings import Settings
-from restante.wire import auth_link, codec, envelopes, limits, store_link
+from restante.wire import auth_link, codec, envelopes, limits, links, store_link
 from restante.wire.envelopes import Error, Hello, Item, LoggedIn, Pong, Resume, Send, Sent, Tokens, Welcome
 from runtime import keys, sockets
 from runtime.errors import SetupError
@@ -148,28 +148,28 @@ class House:
     def pushed(self, kind: type[T]) -> T:
         """The next of that kind that the broker pushes; what else it pushes is passed over."""
         while True:
-            header, self.pushed_body = codec.to_store.read(receive(self.pull))
+            header, self.pushed_body = links.to_store.read(receive(self.pull))
             if isinstance(header, kind):
                 return header
 
     def confirm(self, envelope: store_link.FromStore) -> None:
-        self.push.send_multipart(codec.store_frames(envelope))
+        self.push.send_multipart(links.store_frames(envelope))
 
     def join_auth(self) -> None:
         """An authentication worker says `ready`."""
         self.auth = self.dial(zmq.DEALER, self.service._workers, self.pairs["auth"])
-        self.auth.send_multipart(codec.auth_frames(auth_link.Ready(worker=bytes(16), capacity=64)))
+        self.auth.send_multipart(links.auth_frames(auth_link.Ready(worker=bytes(16), capacity=64)))
 
     def asked(self) -> auth_link.Ask:
         """The next question; beats are answered on the way."""
         while True:
-            header, _ = codec.to_auth_worker.read(receive(self.auth))
+            header, _ = links.to_auth_worker.read(receive(self.auth))
             if isinstance(header, auth_link.Ask):
                 return header
-            self.auth.send_multipart(codec.auth_frames(auth_link.Beat()))
+            self.auth.send_multipart(links.auth_frames(auth_link.Beat()))
 
     def tell(self, n: int, outcome: auth_link.Outcome) -> None:
-        self.auth.send_multipart(codec.auth_frames(auth_link.Told(n=n, outcome=outcome)))
+        self.auth.send_multipart(links.auth_frames(auth_link.Told(n=n, outcome=outcome)))
 
 
 @pytest.fixture

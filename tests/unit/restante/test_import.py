@@ -38,6 +38,12 @@ def test_the_blocking_client_loads_no_more_than_it_needs(tmp_path: Path) -> None
     assert not more & {"asyncio", "platformdirs", "pathlib", "tomllib", "rich", "logging", "concurrent.futures"}
 
 
+def test_a_client_does_not_load_what_services_say_to_each_other(tmp_path: Path) -> None:
+    loaded = modules_after("from restante import Client, AsyncClient", tmp_path)
+    assert "restante.wire.codec" in loaded
+    assert not {f"restante.wire.{name}" for name in ("links", "auth_link", "store_link")} & loaded
+
+
 def test_files_beside_a_script_are_in_nobodys_way(tmp_path: Path) -> None:
     for name in ("schemas", "broker", "runtime", "client", "session", "events", "messages", "settings"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n", "utf-8")

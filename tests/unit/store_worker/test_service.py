@@ -18,7 +18,7 @@ import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from restante.wire import codec
+from restante.wire import links
 from restante.wire.envelopes import Result
 from restante.wire.store_link import (
     Answered,
@@ -72,14 +72,14 @@ class BrokerEnd:
 
     def say(self, header: Link, body: bytes = b"") -> None:
         assert self._push is not None
-        assert sockets.send_now(self._push, codec.store_frames(header, body))
+        assert sockets.send_now(self._push, links.store_frames(header, body))
 
     def hear(self, kind: type[H]) -> tuple[H, bytes]:
         """The next thing of that kind that the store says."""
         deadline = time.monotonic() + WAIT_S
         while (left_s := deadline - time.monotonic()) > 0:
             if self._pull.poll(max(1, int(left_s * 1_000))):
-                header, body = codec.from_store.read(self._pull.recv_multipart())
+                header, body = links.from_store.read(self._pull.recv_multipart())
                 if isinstance(header, kind):
                     return header, body
         raise AssertionError(f"the store did not say {kind.__name__}")
@@ -218,7 +218,7 @@ class TestServing:
         monitor = stranger.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         server_key = keys.load(tmp_path / "keys" / "store").public
         sockets.connect(stranger, running_store.endpoint, sockets.Client(keys.make_pair(), server_key))
-        sockets.send_now(stranger, codec.store_frames(Open(name="stranger", nonce=id_of(1))))
+        sockets.send_now(stranger, links.store_frames(Open(name="stranger", nonce=id_of(1))))
         assert monitor.poll(int(WAIT_S * 1_000))
         assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
         stranger.disable_monitor()

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from restante.wire import auth_link, codec, envelopes, limits, store_link
+from restante.wire import auth_link, codec, envelopes, limits, links, store_link
 from restante.wire.errors import CODES, LocalProtocolError, RemoteProtocolError
 from tests.protocol.vectors import frames_of, load
 
 READERS: dict[str, codec.Reader[Any]] = {
     "from_client": codec.from_client,
     "from_broker": codec.from_broker,
-    "from_auth_worker": codec.from_auth_worker,
-    "to_auth_worker": codec.to_auth_worker,
-    "from_store": codec.from_store,
-    "to_store": codec.to_store,
+    "from_auth_worker": links.from_auth_worker,
+    "to_auth_worker": links.to_auth_worker,
+    "from_store": links.from_store,
+    "to_store": links.to_store,
 }
 
 TAGS = [kind.__struct_config__.tag for kind in get_args(envelopes.ToBroker | envelopes.ToClient)]
@@ -278,10 +278,10 @@ def test_an_envelope_comes_back_as_it_was(header: Any, body: bytes) -> None:
 
 
 def test_the_links_have_frames_of_their_own() -> None:
-    assert codec.auth_frames(auth_link.Who()) == [b"AUTH/1", b"\x81\xa4type\xa3who"]
+    assert links.auth_frames(auth_link.Who()) == [b"AUTH/1", b"\x81\xa4type\xa3who"]
     beat = store_link.Beat(epoch=1, name="b", generation=2)
-    assert codec.store_frames(beat, b"x")[::2] == [b"STORE/1", b"x"]
-    assert codec.to_store.read(codec.store_frames(beat)) == (beat, b"")
+    assert links.store_frames(beat, b"x")[::2] == [b"STORE/1", b"x"]
+    assert links.to_store.read(links.store_frames(beat)) == (beat, b"")
 
 
 # --- cut --------------------------------------------------------------------------------------------------

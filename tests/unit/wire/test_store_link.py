@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.wire import codec
+from restante.wire import links
 from restante.wire.envelopes import TEXT, ApartResult, Result, fits
 from restante.wire.store_link import Batch, Confirmed, Message, Stored, StoreMessages
 
@@ -41,7 +41,7 @@ RESULTS = st.one_of(
 def test_messages_travel_as_columns(given_: list[Message]) -> None:
     command = StoreMessages.of(7, "ann", given_)
     batch = Batch(epoch=1, name="b", generation=1, n=1, commands=[command])
-    arrived, _ = codec.to_store.read(codec.store_frames(batch))
+    arrived, _ = links.to_store.read(links.store_frames(batch))
     assert arrived == batch
     assert command.messages == given_
 
@@ -50,7 +50,7 @@ def test_messages_travel_as_columns(given_: list[Message]) -> None:
 def test_results_travel_as_columns(given_: list[Result]) -> None:
     stored = Stored.of(given_)
     confirmed = Confirmed(epoch=1, generation=1, n=1, base=0, high=0, outcomes=[stored])
-    arrived, _ = codec.from_store.read(codec.store_frames(confirmed))
+    arrived, _ = links.from_store.read(links.store_frames(confirmed))
     assert arrived == confirmed
     assert fits(stored.seqs, stored.apart, len(given_))
     assert stored.results == given_
