@@ -21,7 +21,8 @@ from broker.store_link import StoreLink
 from broker.streams import Job, Stream
 from broker.throttle import Guesses, Throttle
 from restante.wire import auth_link, limits, store_link
-from restante.wire.envelopes import Send, Sent, fits
+from restante.wire.columns import fits
+from restante.wire.envelopes import Send, Sent
 from restante.wire.names import fold, is_name
 
 

@@ -32,7 +32,8 @@ from operator import attrgetter
 from typing import Final
 
 from restante.events import IN_FLIGHT, SETTLED, Action, Conclude, Return, Settle, Submission, Transmit
-from restante.wire.envelopes import Error, Item, Limits, Result, Send, Sent, fits
+from restante.wire.columns import fits
+from restante.wire.envelopes import Error, Item, Limits, Result, Send, Sent
 from restante.wire.errors import CODES, BodyTooLarge, ChatError, OutcomeUnknown, RefusedError, TooLarge
 from restante.wire.ids import show_id
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from restante.wire.envelopes import Count, Id16, Name, Password, Text, TimeUs, Token, TokenInfo
+from restante.wire.envelopes import TokenInfo
+from restante.wire.fields import Count, Id16, Name, Password, Text, TimeUs, Token
 
 
 class Link(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type"):

@@ -28,6 +28,8 @@ A connection carries `[b"CHAT/1", header, body]`; these are the headers. A *requ
     marked         to client
     error          to client                (with no id: it ends the session, or answers what had no readable id)
 
+Sends and their answers are defined in `columns`, kinds of field in `fields`.
+
 Unknown keys of a header are ignored, an absent key is its default. A body with several contents is their bytes, one
 after the other, in the order of the header's list; each entry's `size` cuts it. Times are microseconds since the
 epoch, UTC.
@@ -35,49 +37,32 @@ epoch, UTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
 from restante.wire import limits
+from restante.wire.columns import ApartResult, Item, Result, Send, Sent
+from restante.wire.fields import (
+    TEXT,
+    Answer,
+    ContentType,
+    Count,
+    Envelope,
+    Id16,
+    Name,
+    Password,
+    Request,
+    RequestId,
+    Seq,
+    State,
+    Text,
+    TimeUs,
+    Token,
+)
 
-# --- kinds of field ---------------------------------------------------------------------------------------
-
-RequestId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="Chosen by the client, not used twice in a session.")]
-Id16 = Annotated[bytes, Meta(min_length=limits.ID_BYTES, max_length=limits.ID_BYTES, description="16 bytes: a UUID.")]
-Name = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX, description="An account's name.")]
-TimeUs = Annotated[int, Meta(ge=0, le=2**62, description="Microseconds since the epoch, UTC.")]
-Seq = Annotated[int, Meta(ge=0, le=2**62, description="A place in the order of everything stored. Opaque, increasing.")]
-Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-NotNegative = Annotated[int, Meta(ge=0)]
-Text = Annotated[str, Meta(max_length=4_096)]
-Password = Annotated[str, Meta(max_length=limits.PASSWORD_BYTES_MAX)]
-Token = Annotated[bytes, Meta(min_length=limits.TOKEN_BYTES, max_length=limits.TOKEN_BYTES)]
-ContentType = Annotated[str, Meta(max_length=limits.CONTENT_TYPE_BYTES_MAX, description="A media type (RFC 6838).")]
-
-TEXT: Final = "text/plain; charset=utf-8"
-"""The content type of a message that says none."""
-
-State = Literal["stored", "delivered", "read"]
-"""How far a message has come with one recipient."""
-
-
-class Envelope(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type"):
-    """What all headers have in common: their type, under the key `type`."""
-
-
-class Request(Envelope, frozen=True, omit_defaults=True, kw_only=True):
-    """A header from a client that is answered."""
-
-    id: RequestId
-
-
-class Answer(Envelope, frozen=True, omit_defaults=True, kw_only=True):
-    """A header from the broker that answers a request."""
-
-    id: RequestId
-
+__all__ = ["TEXT", "Answer", "ApartResult", "Envelope", "Item", "Request", "Result", "Send", "Sent", "State"]
+"""What is defined elsewhere and found here all the same: who speaks the protocol needs no other module."""
 
 # --- a session begins -------------------------------------------------------------------------------------
 
@@ -228,164 +213,6 @@ class Account(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="accoun
     total: Count
 
 
-# --- sending ----------------------------------------------------------------------------------------------
-
-
-# What comes by the hundred thousand and can be part of no cycle is kept from the collector (gc=False): to look through
-# it was a tenth of what a message cost a client.
-
-
-class Item(Struct, frozen=True, kw_only=True, gc=False):
-    """One message of a `send`. It travels as a place in the columns of that."""
-
-    id: bytes
-    to: list[str]
-    size: int
-    """Bytes of its content in the body."""
-    content_type: str = TEXT
-    sent_at_us: int = 0
-    reply_to: bytes | None = None
-
-
-Recipients = Name | Annotated[list[Name], Meta(min_length=1, max_length=limits.RECIPIENTS_PER_MESSAGE_MAX)]
-"""One name, or several."""
-
-
-class Send(Request, frozen=True, omit_defaults=True, kw_only=True, tag="send"):
-    """Store messages, told by columns: what is said of a message stands at its place in each. The n-th envelope of a
-    stream, from any first n a session begins with, without a gap.
-    """
-
-    stream: Id16
-    n: Annotated[int, Meta(ge=1, le=2**53 - 1)]
-    ids: Annotated[list[Id16], Meta(min_length=1, max_length=limits.MESSAGES_PER_SEND_MAX)]
-    to: list[Recipients]
-    sizes: Annotated[list[NotNegative], Meta(description="Bytes of the contents in the body.")]
-    content_types: Annotated[list[ContentType], Meta(description="Empty, if all are the default.")] = []
-    sent_at_us: Annotated[list[TimeUs], Meta(description="The sender's own clock; part of no decision.")] = []
-    reply_to: Annotated[
-        list[Id16 | None], Meta(description="The messages that these answer; empty, if none does.")
-    ] = []
-
-    def __post_init__(self) -> None:
-        """Raise ValueError unless the columns are of one length."""
-        messages = len(self.ids)
-        if not messages == len(self.to) == len(self.sizes):
-            raise ValueError(f"{messages} ids, {len(self.to)} recipients and {len(self.sizes)} sizes")
-        optional = len(self.content_types), len(self.sent_at_us), len(self.reply_to)
-        if not {0, messages}.issuperset(optional):
-            raise ValueError(f"{messages} messages, but {optional} content types, times and messages answered")
-
-    @classmethod
-    def of(cls, request_id: int, stream: bytes, n: int, items: Sequence[Item]) -> Send:
-        """Return the columns of some messages."""
-        types = [item.content_type for item in items]
-        times = [item.sent_at_us for item in items]
-        answered = [item.reply_to for item in items]
-        return cls(
-            id=request_id,
-            stream=stream,
-            n=n,
-            ids=[item.id for item in items],
-            to=[item.to[0] if len(item.to) == 1 else item.to for item in items],
-            sizes=[item.size for item in items],
-            content_types=types if types.count(TEXT) < len(types) else [],
-            sent_at_us=times if any(times) else [],
-            reply_to=answered if any(answered) else [],
-        )
-
-    @property
-    def single(self) -> list[str] | None:
-        """The recipients, if each message has one: that of each. Nothing is made anew."""
-        return cast("list[str]", self.to) if set(map(type, self.to)) == {str} else None
-
-    @property
-    def names(self) -> list[str]:
-        """The recipients of all messages, as often as they stand there."""
-        return self.single or [name for to in self.to for name in ([to] if isinstance(to, str) else to)]
-
-    @property
-    def messages(self) -> list[Item]:
-        """The messages one by one, made anew each time: for who has few, or is in no hurry."""
-        return [self.message(place) for place in range(len(self.ids))]
-
-    def message(self, place: int) -> Item:
-        """One message."""
-        to = self.to[place]
-        return Item(
-            id=self.ids[place],
-            to=[to] if isinstance(to, str) else to,
-            size=self.sizes[place],
-            content_type=self.content_types[place] if self.content_types else TEXT,
-            sent_at_us=self.sent_at_us[place] if self.sent_at_us else 0,
-            reply_to=self.reply_to[place] if self.reply_to else None,
-        )
-
-
-class Result(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """What became of one message: accepted with its `seq`, or refused for good with a `code`."""
-
-    seq: Seq = 0
-    stored_at_us: TimeUs = 0
-    again: Annotated[bool, Meta(description="It had been accepted before; nothing was stored now.")] = False
-    code: Annotated[str, Meta(max_length=64)] = ""
-    text: Text = ""
-
-
-class ApartResult(Struct, frozen=True, kw_only=True):
-    """What became of a message that was not stored now: it was refused, or had been accepted before."""
-
-    place: Count
-    result: Result
-
-
-class Sent(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="sent"):
-    """Everything accepted in it is on disk. What became of each message of the request, by its place."""
-
-    seqs: Annotated[list[Seq], Meta(description="Of each that is accepted; 0 of those that are refused.")]
-    stored_at_us: Annotated[TimeUs, Meta(description="Of all that were stored now.")] = 0
-    apart: list[ApartResult] = []
-
-    @classmethod
-    def of(cls, request_id: int, results: Sequence[Result]) -> Sent:
-        """Return the columns of some results."""
-        seqs, stored_at_us, apart = columns_of(results)
-        return cls(id=request_id, seqs=seqs, stored_at_us=stored_at_us, apart=apart)
-
-    @property
-    def results(self) -> list[Result]:
-        """The results one by one."""
-        return results_of(self.seqs, self.stored_at_us, self.apart)
-
-
-def columns_of(results: Sequence[Result]) -> tuple[list[int], int, list[ApartResult]]:
-    """Return results as they travel: seqs, the time of all that were stored now, and what stands apart."""
-    apart = [ApartResult(place=place, result=each) for place, each in enumerate(results) if each.again or not each.seq]
-    times = {each.stored_at_us for each in results if each.seq and not each.again}
-    assert len(times) <= 1, "what is stored together is stored at one time"
-    return [each.seq for each in results], max(times, default=0), apart
-
-
-def results_of(seqs: Sequence[int], stored_at_us: int, apart: Sequence[ApartResult]) -> list[Result]:
-    """Return results, of which those that are apart `fit`, one by one."""
-    results = [Result(seq=seq, stored_at_us=stored_at_us) for seq in seqs]
-    for each in apart:
-        results[each.place] = each.result
-    return results
-
-
-def fits(seqs: Sequence[int], apart: Sequence[ApartResult], messages: int) -> bool:
-    """Return whether this can be what became of so many messages: each has a seq, or a result that says why not."""
-    if len(seqs) != messages:
-        return False
-    if not apart:
-        return all(seqs)
-    told = {each.place: each.result.seq for each in apart}
-    refused = {place for place, seq in enumerate(seqs) if not seq}
-    in_place = len(told) == len(apart) and max(told) < messages
-    return in_place and refused <= told.keys() and all(seqs[place] == seq for place, seq in told.items())
-
-
 # --- reading ----------------------------------------------------------------------------------------------
 
 
@@ -423,7 +250,7 @@ class Page(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="page"):
     history: Id16
     through: Seq
     more: bool = False
-    messages: list[Entry] = []
+    messages: list[Entry] = field(default_factory=list)
 
 
 class Subscribe(Request, frozen=True, omit_defaults=True, kw_only=True, tag="subscribe"):
@@ -477,8 +304,8 @@ class Ack(Request, frozen=True, omit_defaults=True, kw_only=True, tag="ack"):
     An id names every message of that id in the mailbox: two senders may have made the same.
     """
 
-    seqs: Annotated[list[Seq], Meta(max_length=limits.ACKS_PER_REQUEST_MAX)] = []
-    ids: Annotated[list[Id16], Meta(max_length=limits.ACKS_PER_REQUEST_MAX)] = []
+    seqs: Annotated[list[Seq], Meta(max_length=limits.ACKS_PER_REQUEST_MAX)] = field(default_factory=list)
+    ids: Annotated[list[Id16], Meta(max_length=limits.ACKS_PER_REQUEST_MAX)] = field(default_factory=list)
     read: bool = True
 
 
@@ -486,8 +313,8 @@ class Acked(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="acked"):
     """It is on disk. What was not in the mailbox is listed, the rest is marked."""
 
     changed: Annotated[Count, Meta(description="How many were not so before.")] = 0
-    unknown_seqs: list[Seq] = []
-    unknown_ids: list[Id16] = []
+    unknown_seqs: list[Seq] = field(default_factory=list)
+    unknown_ids: list[Id16] = field(default_factory=list)
 
 
 class Marked(Envelope, frozen=True, omit_defaults=True, kw_only=True, tag="marked"):
@@ -518,7 +345,7 @@ class MessageStatus(Struct, frozen=True, omit_defaults=True, kw_only=True):
     id: Id16
     seq: Annotated[Seq, Meta(description="0: this account has sent no message of that id.")] = 0
     stored_at_us: TimeUs = 0
-    recipients: list[RecipientState] = []
+    recipients: list[RecipientState] = field(default_factory=list)
 
 
 class Statuses(Answer, frozen=True, omit_defaults=True, kw_only=True, tag="statuses"):

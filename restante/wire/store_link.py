@@ -23,22 +23,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from restante.wire.envelopes import (
-    TEXT,
-    ApartResult,
-    ContentType,
-    Count,
-    Entry,
-    Id16,
-    MessageStatus,
-    Name,
-    Result,
-    Seq,
-    Text,
-    TimeUs,
-    columns_of,
-    results_of,
-)
+from restante.wire.columns import columns_of, results_of
+from restante.wire.envelopes import TEXT, ApartResult, Entry, MessageStatus, Result
+from restante.wire.fields import ContentType, Count, Id16, Name, Seq, Text, TimeUs
 
 BrokerName = Annotated[str, Meta(min_length=1, max_length=64, description="A broker's name for itself, durable.")]
 

@@ -38,6 +38,21 @@ def commands(world: World) -> list[store_link.StoreMessages]:
     return found
 
 
+def confirm(world: World, outcome: store_link.Stored) -> None:
+    """The store says of the one command that it is given what a test wants it to."""
+    world.drain()
+    (batch,) = world.store.waits(store_link.Batch)
+    confirmed = store_link.Confirmed(
+        epoch=batch.epoch,
+        generation=batch.generation,
+        n=batch.n,
+        base=0,
+        high=max(outcome.seqs),
+        outcomes=[outcome],
+    )
+    world.do(StoreArrived(confirmed, b""))
+
+
 class TestOneEnvelope:
     def test_it_is_answered_after_the_store_confirmed_and_not_before(self) -> None:
         world, ann = a_world("bob")
@@ -138,13 +153,7 @@ class TestRefusedAlone:
         world, ann = a_world("bob")
         known(world, ann, "bob")
         request = ann.send(1, "bob")
-        world.drain()
-        (batch,) = world.store.waits(store_link.Batch)
-        gone = store_link.Stored.of([envelopes.Result(code="unknown_recipient", text="closed")])
-        confirmed = store_link.Confirmed(
-            epoch=batch.epoch, generation=batch.generation, n=batch.n, base=0, high=0, outcomes=[gone]
-        )
-        world.do(StoreArrived(confirmed, b""))
+        confirm(world, store_link.Stored.of([envelopes.Result(code="unknown_recipient", text="closed")]))
         assert [result.code for result in ann.sent(request)] == ["unknown_recipient"]
         ann.send(2, "bob")
         assert world.auth.asked(auth_link.ResolveNames)[1].names == ["bob"]
@@ -153,17 +162,7 @@ class TestRefusedAlone:
         world, ann = a_world("bob")
         known(world, ann, "bob")
         request = ann.send(1, "bob")
-        world.drain()
-        (batch,) = world.store.waits(store_link.Batch)
-        confirmed = store_link.Confirmed(
-            epoch=batch.epoch,
-            generation=batch.generation,
-            n=batch.n,
-            base=0,
-            high=2,
-            outcomes=[store_link.Stored(seqs=[1, 2])],
-        )
-        world.do(StoreArrived(confirmed, b""))
+        confirm(world, store_link.Stored(seqs=[1, 2]))
         assert ann.refusal(request) == "internal"
 
     def test_a_retry_of_what_was_accepted_is_accepted_again_though_its_recipient_is_gone(self) -> None:

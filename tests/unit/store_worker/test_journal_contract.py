@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from restante.wire.envelopes import RecipientState, fits
+from restante.wire.columns import fits
+from restante.wire.envelopes import RecipientState
 from restante.wire.store_link import (
     CloseMailbox,
     Failed,

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.wire import links
-from restante.wire.envelopes import TEXT, ApartResult, Result, fits
+from restante.wire.columns import fits
+from restante.wire.envelopes import TEXT, ApartResult, Result
 from restante.wire.store_link import Batch, Confirmed, Message, Stored, StoreMessages
 
 IDS = st.binary(min_size=16, max_size=16)
