@@ -21,7 +21,7 @@ from restante.lookout import Lookout, wake
 from restante.messages import AsyncMessage, AsyncPageOf, Outcome, Outgoing, Receipt
 from restante.settings import read_settings
 from restante.shell import Shell
-from restante.waiting import Reading, Sending, Waiter, refused
+from restante.waiting import Batch, Reading, Sending, Waiter, refused
 from restante.wire import limits
 from restante.wire.envelopes import (
     Account,
@@ -116,8 +116,9 @@ class AsyncClient(Shell):
     ) -> Receipt:
         """Send a message to one name or several; on disk when this returns. Sends at once travel together."""
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        sending = await self._submit(outgoing, 0, self._driver.deadline(timeout_s))
-        await self._wait(sending)
+        batch = await self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        sending = Sending(batch, batch.last)
+        await self._wait_for(sending)
         return sending.stored()
 
     async def submit(
@@ -136,13 +137,14 @@ class AsyncClient(Shell):
         It waits only while UNSETTLED_MAX messages are on their way. Raises nothing that is about the message.
         """
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        sending = await self._submit(outgoing, 0, self._driver.deadline(timeout_s))
+        batch = await self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        sending = Sending(batch, batch.last)
         future: asyncio.Future[Receipt] = self._lookout.loop.create_future()
         self._submitted.add(future)
         if sending.done:
             self._settle(future, sending)
         else:
-            sending.notify = partial(self._settle, future, sending)
+            batch.notify(sending.place, partial(self._settle, future, sending))
         return future
 
     async def flush(self) -> None:
@@ -159,7 +161,8 @@ class AsyncClient(Shell):
         self, messages: Iterable[Outgoing] | AsyncIterable[Outgoing], *, timeout_s: float | None = None
     ) -> AsyncIterator[Outcome]:
         """Send messages, taking them as there is room for them; gives the outcome of each, in their order."""
-        waiting: deque[Sending] = deque()
+        waiting: deque[Batch] = deque()
+        told = 0
         arrived = asyncio.Event()
         taking = asyncio.ensure_future(self._take(messages, timeout_s, waiting, arrived))
         taking.add_done_callback(lambda _: arrived.set())
@@ -169,8 +172,11 @@ class AsyncClient(Shell):
                     arrived.clear()
                     await arrived.wait()
                     continue
-                await self._wait(waiting[0])
-                yield waiting.popleft().outcome()
+                while not waiting[0].done:
+                    await self._wait_for(Sending(waiting[0], waiting[0].pending))
+                for outcome in waiting[0].outcomes(told):
+                    yield outcome
+                told += len(waiting.popleft().ids)
             taking.result()  # what its own input raised
         finally:
             taking.cancel()
@@ -180,26 +186,27 @@ class AsyncClient(Shell):
         self,
         messages: Iterable[Outgoing] | AsyncIterable[Outgoing],
         timeout_s: float | None,
-        waiting: deque[Sending],
+        waiting: deque[Batch],
         arrived: asyncio.Event,
     ) -> None:
-        index = 0
         async for outgoing in _one_by_one(messages):
-            waiting.append(await self._submit(outgoing, index, self._driver.deadline(timeout_s)))
-            arrived.set()
-            index += 1
+            batch = await self._submit(outgoing, self._driver.deadline(timeout_s), waiting)
+            if not waiting or waiting[-1] is not batch:
+                waiting.append(batch)
+                arrived.set()
 
-    async def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
+    async def _submit(self, outgoing: Outgoing, deadline: float, asker: object) -> Batch:
+        """Give a message to be sent: the last of this batch."""
         if self._lookout.full:
             await self._lookout.room()
         if outgoing.once is not None and self._driver.account is None:
             try:
                 await self._call(calls.join(), deadline)
             except ChatError as error:
-                return refused(outgoing, index, error)
-        sending = self._driver.submit(outgoing, index, deadline)
+                return refused(asker, outgoing, error)
+        batch = self._driver.submit(outgoing, deadline, asker)
         self._lookout.look_soon()
-        return sending
+        return batch
 
     def _settle(self, future: asyncio.Future[Receipt], sending: Sending) -> None:
         """Tell what became of a message that was submitted.
@@ -329,21 +336,28 @@ class AsyncClient(Shell):
         return call.read(*await self._answer(waiter))
 
     async def _answer(self, waiter: Waiter) -> tuple[ToClient, bytes]:
-        await self._wait(waiter)
+        if not waiter.done:
+            future: asyncio.Future[None] = self._lookout.loop.create_future()
+            waiter.notify = partial(wake, future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._driver.abandon(waiter)
+                raise
         return waiter.answered()
 
-    async def _wait(self, waiter: Waiter | Sending) -> None:
-        if waiter.done:
+    async def _wait_for(self, sending: Sending) -> None:
+        """Wait for a message's end. Whoever is cancelled wants it no more."""
+        if sending.done:
             return
+        batch, place = sending.batch, sending.place
         future: asyncio.Future[None] = self._lookout.loop.create_future()
-        waiter.notify = partial(wake, future)
+        batch.notify(place, partial(wake, future))
         try:
             await future
         except asyncio.CancelledError:
-            if isinstance(waiter, Sending):
-                self._driver.withdraw([waiter])
-            else:
-                self._driver.abandon(waiter)
+            batch.forget(place)
+            self._driver.withdraw([batch], place)
             raise
 
     # --- the end ------------------------------------------------------------------------------------------

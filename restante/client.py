@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from restante import calls
-from restante.attendance import attended
+from restante.attendance import giving
 from restante.calls import Call, Mark
 from restante.driver import LOOK_EVERY, Driver
 from restante.messages import Message, Outcome, Outgoing, PageOf, Receipt
 from restante.settings import read_settings
 from restante.shell import Shell
-from restante.waiting import Reading, Sending, Waiter, refused
+from restante.waiting import Batch, Reading, Sending, Waiter, refused
 from restante.wire import limits
 from restante.wire.envelopes import (
     Account,
@@ -60,7 +60,7 @@ class Pending:
     @property
     def needs_no_look(self) -> bool:
         """Whether it is stored, or somebody knows that it is not."""
-        return self.seen or (self._sending.done and self._sending.error is None)
+        return self.seen or self._sending.batch.stored(self._sending.place)
 
     def done(self) -> bool:
         """Whether its outcome is known."""
@@ -167,8 +167,10 @@ class Client(Shell):
         UnreachableError if it was not sent; OutcomeUnknown, with its id, if it may have been.
         """
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        sending = self._submit(outgoing, 0, self._driver.deadline(timeout_s))
-        return Pending(self, sending).result()
+        batch = self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        sending = Sending(batch, batch.last)
+        self.wait_for(sending)
+        return sending.stored()
 
     def submit(
         self,
@@ -187,11 +189,11 @@ class Client(Shell):
         is about the message: `Pending.result` does.
         """
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        sending = self._submit(outgoing, 0, self._driver.deadline(timeout_s))
-        pending = Pending(self, sending)
+        batch = self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        pending = Pending(self, Sending(batch, batch.last))
         self._submitted.append(pending)
         if self._driver.unlooked >= LOOK_EVERY or not self._driver.ready:
-            self._keep_up(sending)
+            self._keep_up(batch)
             while self._submitted and self._submitted[0].needs_no_look:
                 self._submitted.popleft()
         return pending
@@ -213,34 +215,51 @@ class Client(Shell):
         One that is refused does not keep the others. `timeout_s` is for each, from when it was taken. What is taken
         is sent at once, also if the next is long in coming.
         """
-        waiting: deque[Sending] = deque()
-        driver = self._driver
+        waiting: deque[Batch] = deque()
+        driver, asker, told = self._driver, object(), 0
+
+        def give(outgoings: list[Outgoing]) -> None:
+            waiting.extend(self._submit_all(outgoings, driver.deadline(timeout_s), asker))
+
         try:
-            for index, outgoing in enumerate(attended(messages, driver)):
-                sending = self._submit(outgoing, index, driver.deadline(timeout_s))
-                waiting.append(sending)
-                if driver.unlooked >= LOOK_EVERY or not driver.ready:
-                    self._keep_up(sending)
+            for _ in giving(messages, driver, give):
+                if waiting:
+                    self._keep_up(waiting[-1])
                 while waiting and waiting[0].done:
-                    yield waiting.popleft().outcome()
+                    yield from waiting[0].outcomes(told)
+                    told += len(waiting.popleft().ids)
             while waiting:
                 self.wait_for(waiting[0])
-                yield waiting.popleft().outcome()
+                yield from waiting[0].outcomes(told)
+                told += len(waiting.popleft().ids)
         finally:
             driver.withdraw(waiting)  # the caller wants no more
 
-    def _submit(self, outgoing: Outgoing, index: int, deadline: float) -> Sending:
+    def _submit_all(self, outgoings: list[Outgoing], deadline: float, asker: object) -> list[Batch]:
+        """Give messages to be sent; they are all there is in these batches, in order."""
+        usual = self._driver.submit_usual(outgoings, deadline, asker)
+        if usual is not None:
+            return [usual]
+        batches = list[Batch]()
+        for outgoing in outgoings:
+            batch = self._submit(outgoing, deadline, asker)
+            if not batches or batches[-1] is not batch:
+                batches.append(batch)
+        return batches
+
+    def _submit(self, outgoing: Outgoing, deadline: float, asker: object) -> Batch:
+        """Give a message to be sent: the last of this batch."""
         if outgoing.once is not None and self._driver.account is None:
             try:
                 self._call(calls.join(), deadline)
             except ChatError as error:
-                return refused(outgoing, index, error)
-        return self._driver.submit(outgoing, index, deadline)
+                return refused(asker, outgoing, error)
+        return self._driver.submit(outgoing, deadline, asker)
 
-    def _keep_up(self, sending: Sending) -> None:
+    def _keep_up(self, batch: Batch) -> None:
         """Let the connection keep pace with what is submitted."""
         driver = self._driver
-        while not driver.ready and not sending.done:
+        while not driver.ready and not batch.done:
             driver.step()
         if driver.unlooked >= LOOK_EVERY:
             driver.drain()
@@ -348,7 +367,7 @@ class Client(Shell):
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    def wait_for(self, waiter: Waiter | Sending, until: float | None = None) -> None:
+    def wait_for(self, waiter: Waiter | Sending | Batch, until: float | None = None) -> None:
         """Keep the connection going until an answer is there. Raises TimeoutError if it isn't, `until` then."""
         while not waiter.done:
             if until is not None and time.monotonic() >= until:

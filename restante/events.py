@@ -1,40 +1,72 @@
 """The language of the session: what happens to it (past participles), what it wants done (imperatives).
 
 A *ticket* is a number that the shell chose for something it wants an answer to; exactly one `Resolve` or `Fail`
-brings it back, unless it was `Abandoned`. A message to send is its own ticket: exactly one `Settle` or `Return` brings
-it back, unless it was `Withdrawn`. A *connection* is the number of one socket, from its `Open` to the next. Deadlines
-and `now` are seconds of a monotonic clock. A deadline of `math.inf` never comes.
+brings it back, unless it was `Abandoned`. A *submission* is its own ticket: exactly one `Settle` or `Return`
+brings each of its messages back, unless it was `Withdrawn`. A *connection* is the number of one socket, from its `Open`
+to the next. Deadlines and `now` are seconds of a monotonic clock. A deadline of `math.inf` never comes.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import pairwise
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from restante.wire.envelopes import Credit, Entry, Item, Request, Result, ToClient
+from restante.wire.envelopes import ApartResult, Credit, Entry, Request, ToClient
 from restante.wire.errors import ChatError
-
-QUEUED: Final = 0
-"""A submission that waits for room."""
-IN_FLIGHT: Final = 1
-"""A submission in an envelope that was transmitted, or will be again."""
-SETTLED: Final = 2
-"""A submission whose asker was told."""
 
 
 class Submission(Struct, eq=False):
-    """One message to send, with all that a repetition must repeat: its id above all.
+    """Messages given together, by columns: what is said of a message stands at its place in each list, its id above all
+    and everything else that a repetition must repeat.
 
-    A shell gives one of a kind of its own, with room for what it has to remember: one object a message, and nobody
-    looks it up.
+    They share a deadline and an `owner`, whoever gave them; it is the shell's, and comes back with whatever becomes of
+    them. What was given together may have to travel apart: `first` is the place that the first of these has among its
+    owner's. So a message costs its places in some lists and no object, and nobody looks it up.
     """
 
-    item: Item
-    body: bytes
     deadline: float
-    state: int = QUEUED
-    """The session's own."""
+    sent_at_us: int = 0
+    owner: object = None
+    first: int = 0
+    ids: list[bytes] = field(default_factory=list)
+    to: list[str | list[str]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    content_types: list[str] = field(default_factory=list)
+    reply_to: list[bytes | None] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    settled: bool = False
+    """The session's own: the owner was told, or wants to hear no more."""
+
+    def __len__(self) -> int:
+        """How many messages these are."""
+        return len(self.ids)
+
+    @property
+    def size(self) -> int:
+        """Bytes of their contents."""
+        return sum(self.sizes)
+
+    def part(self, start: int, stop: int) -> Submission:
+        """Some of these, from one place to before another, as a submission of their own."""
+        return Submission(
+            deadline=self.deadline,
+            sent_at_us=self.sent_at_us,
+            owner=self.owner,
+            first=self.first + start,
+            ids=self.ids[start:stop],
+            to=self.to[start:stop],
+            sizes=self.sizes[start:stop],
+            content_types=self.content_types[start:stop],
+            reply_to=self.reply_to[start:stop],
+            bodies=self.bodies[start:stop],
+            settled=self.settled,
+        )
+
+    def cut(self, *places: int) -> list[Submission]:
+        """These, cut before some places, in order; none of the parts is empty."""
+        bounds = sorted({0, len(self), *places})
+        return [self.part(start, stop) for start, stop in pairwise(bounds)]
 
 
 # --- events -----------------------------------------------------------------------------------------------
@@ -43,7 +75,7 @@ class Submission(Struct, eq=False):
 class Submitted(Struct, frozen=True):
     """Messages were given, to be sent in this order."""
 
-    messages: list[Submission]
+    submissions: list[Submission]
 
 
 class Requested(Struct, frozen=True):
@@ -101,9 +133,24 @@ class Abandoned(Struct, frozen=True):
 
 
 class Withdrawn(Struct, frozen=True):
-    """Nobody waits for these messages any more. What was not transmitted yet will not be."""
+    """These owners wait for their messages no more, or not for that at one `place`. What was not transmitted yet will
+    not be.
+    """
 
-    messages: list[Submission]
+    owners: frozenset[object]
+    place: int | None = None
+
+    def means(self, submission: Submission) -> bool:
+        """Whether this, and nothing else, is no longer waited for."""
+        at_place = self.place is None or (len(submission) == 1 and submission.first == self.place)
+        return at_place and submission.owner in self.owners
+
+    def lay_open(self, submission: Submission) -> list[Submission]:
+        """A submission in parts, each of which is meant as a whole or not at all."""
+        at = 0 if self.place is None else self.place - submission.first
+        if self.place is None or submission.owner not in self.owners or not 0 <= at < len(submission):
+            return [submission]
+        return submission.cut(at, at + 1)
 
 
 class Received(Struct, frozen=True):
@@ -166,25 +213,21 @@ class Resolve(Struct, frozen=True):
 
 
 class Settle(Struct, frozen=True):
-    """Messages were stored just now, under these seqs. The two lists go in parallel."""
+    """The server has answered for messages: they are stored under these `seqs`, one each, at this time, but for what
+    stands `apart` by its place among them: refused for good, or stored before.
+    """
 
-    messages: list[Submission]
+    submission: Submission
     seqs: list[int]
     stored_at_us: int
-
-
-class Conclude(Struct, frozen=True):
-    """A message had been stored before, or was refused for good by a `code`."""
-
-    message: Submission
-    result: Result
+    apart: list[ApartResult]
 
 
 class Return(Struct, frozen=True):
-    """A message failed, and goes back to its sender."""
+    """Messages failed, and go back to their owner, with an error each."""
 
-    message: Submission
-    error: ChatError
+    submission: Submission
+    errors: list[ChatError]
 
 
 class Fail(Struct, frozen=True):
@@ -217,4 +260,4 @@ class EndFollow(Struct, frozen=True):
     error: ChatError
 
 
-Action = Open | Transmit | Drop | Resolve | Settle | Conclude | Return | Fail | Hand | Mark | EndFollow
+Action = Open | Transmit | Drop | Resolve | Settle | Return | Fail | Hand | Mark | EndFollow

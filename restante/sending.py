@@ -1,8 +1,8 @@
 """The one stream of sends of a session: batching, order, retry.
 
-    Submitted ─▶ queue ─▶ envelope n ─▶ in flight ─▶ sent: settled
-                             ▲              │
-                             └── rewinding ◀┴ refused `busy`, `gap`; connection lost
+    Submitted ─▶ backlog ─▶ envelope n ─▶ in flight ─▶ sent: settled
+                               ▲              │
+                               └── rewinding ◀┴ refused `busy`, `gap`; connection lost
 
 What waits becomes an envelope whenever the window has room: an idle session sends one message at once, a busy one
 hundreds together. Two envelopes may be out whatever they hold, so that nothing waits for an answer as long as answers
@@ -15,27 +15,24 @@ waits as long as it was told, then numbers what is unanswered anew from the lowe
 anything new. A message keeps its place and its id in all this, so nothing is stored twice or out of order.
 
 Invariants: `flight` is in the order of submission, and its envelopes that are out are in the order of their numbers;
-nothing in `queue` was ever transmitted; nothing new is transmitted while rewinding.
-
-Deadlines are kept by the lot: each envelope knows its soonest, the queue a time that none of its own comes before. So
-`expiry` may be early, when what it stood for is settled, and never late; whoever then looks finds the true one. A heap
-of all messages was exact, and a tenth of what a message cost.
+nothing in the backlog was ever transmitted; nothing new is transmitted while rewinding.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import islice
-from operator import attrgetter
-from typing import Final
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Final, TypeVar
 
-from restante.events import IN_FLIGHT, SETTLED, Action, Conclude, Return, Settle, Submission, Transmit
+from restante.backlog import ENVELOPE_BYTES, Backlog, soonest
+from restante.events import Action, Return, Settle, Submission, Transmit, Withdrawn
 from restante.wire.columns import fits
-from restante.wire.envelopes import Error, Item, Limits, Result, Send, Sent
-from restante.wire.errors import CODES, BodyTooLarge, ChatError, OutcomeUnknown, RefusedError, TooLarge
+from restante.wire.envelopes import TEXT, ApartResult, Error, Limits, Send, Sent
+from restante.wire.errors import CODES, ChatError, OutcomeUnknown, RefusedError
 from restante.wire.ids import show_id
+
+T = TypeVar("T")
 
 WINDOW_ENVELOPES: Final = 8
 """Envelopes in flight. Enough to keep the broker and the store busy while answers travel."""
@@ -47,18 +44,6 @@ message would wait for the answer to the one before; with more, 5,000 messages a
 WINDOW_BYTES: Final = 8 << 20
 """Contents in flight: a quarter of what the broker holds for one session."""
 
-ENVELOPE_BYTES: Final = 1 << 20
-"""Contents of one envelope, unless a single message is larger: more gains nothing."""
-
-ENTRY_HEADER_BYTES: Final = 112
-"""What one message takes of a header, at most, beside its content type and recipients."""
-
-RECIPIENT_HEADER_BYTES: Final = 34
-"""What one recipient takes of it: a name of 32 bytes and its length."""
-
-SEND_HEADER_BYTES: Final = 1_024
-"""What is left for the rest of the header: far more than it takes."""
-
 SPLIT_CODES: Final = frozenset({"bad_request", "too_large", "internal"})
 """Final refusals of an envelope that one of its messages may be the cause of: the others are not to suffer for it."""
 
@@ -66,19 +51,17 @@ DOUBTFUL_CODES: Final = frozenset({"unavailable", "internal"})
 """Refusals after which it isn't known whether something was stored."""
 
 
-_STATE: Final = attrgetter("state")
-
-
 class Envelope:
-    """Messages that travel together."""
+    """Submissions that travel together."""
 
-    __slots__ = ("bytes", "doubtful", "expiry", "messages", "n", "refusal", "request_id", "sent_at")
+    __slots__ = ("doubtful", "expiry", "n", "refusal", "request_id", "sent_at", "size", "submissions")
 
-    def __init__(self, messages: list[Submission], size: int) -> None:
-        self.messages = messages
-        self.bytes = size
-        self.expiry = _soonest(messages)
-        """No message that is unsettled has its deadline before this."""
+    def __init__(self, submissions: list[Submission]) -> None:
+        self.submissions = submissions
+        self.size = sum([each.size for each in submissions])
+        """Bytes of the contents."""
+        self.expiry = soonest(submissions)
+        """Nothing of it that waits has its deadline before this."""
         self.n = 0
         self.request_id = 0
         """Of its transmission that is not answered yet; 0: none is."""
@@ -88,6 +71,11 @@ class Envelope:
         self.refusal: RefusedError | None = None
         """Why the last transmission was refused, if it was."""
 
+    @property
+    def unsettled(self) -> list[Submission]:
+        """What of it still waits."""
+        return [each for each in self.submissions if not each.settled]
+
 
 class Stream:
     """Messages from their submission to their end."""
@@ -95,10 +83,8 @@ class Stream:
     def __init__(self, stream_id: bytes, new_request_id: Callable[[], int]) -> None:
         self._id = stream_id
         self._new_request_id = new_request_id
-        self._queue: deque[Submission] = deque()
+        self._backlog = Backlog()
         self._flight: list[Envelope] = []
-        self._queue_expiry = math.inf
-        """No message of the queue that is unsettled has its deadline before this."""
         self._next_n = 1
         self._rewinding = False
         self._go_back: int | None = None
@@ -110,11 +96,6 @@ class Stream:
         """Their contents."""
 
     @property
-    def queued(self) -> int:
-        """Messages that were never transmitted, settled ones not yet cleared away included."""
-        return len(self._queue)
-
-    @property
     def crowded(self) -> bool:
         """Whether one more message would not go now: others are out and it fills no envelope, or the stream rewinds."""
         return self._rewinding or len(self._flight) >= EAGER_ENVELOPES
@@ -124,18 +105,17 @@ class Stream:
         """Whether there is anything to do on a connection."""
         return self.unsettled > 0
 
-    def submit(self, messages: list[Submission]) -> None:
+    def submit(self, submissions: list[Submission]) -> None:
         """Take messages, in order."""
-        self._queue.extend(messages)
-        self._queue_expiry = min(self._queue_expiry, _soonest(messages))
-        self.unsettled += len(messages)
-        self.unsettled_bytes += sum([len(message.body) for message in messages])
+        self._backlog.add(submissions)
+        self.unsettled += sum(map(len, submissions))
+        self.unsettled_bytes += sum([each.size for each in submissions])
 
-    def refuse(self, messages: list[Submission], error: ChatError, actions: list[Action]) -> None:
+    def refuse(self, submissions: list[Submission], error: ChatError, actions: list[Action]) -> None:
         """Return messages that are not even taken."""
-        for message in messages:
-            message.state = SETTLED
-            actions.append(Return(message, error))
+        for submission in submissions:
+            submission.settled = True
+            actions.append(Return(submission, [error] * len(submission)))
 
     # --- transmitting -------------------------------------------------------------------------------------
 
@@ -146,12 +126,12 @@ class Stream:
         for envelope in self._flight:
             if not envelope.request_id:
                 self._send(envelope, now, actions)
-        while self._queue and self._room(limits):
+        while self._backlog and self._room(limits):
             self._form(limits, now, actions)
 
     def expiry(self) -> float:
         """Until when no message is past its deadline; inf if none waits."""
-        return min([self._queue_expiry, *[envelope.expiry for envelope in self._flight]])
+        return min([self._backlog.expiry, *[envelope.expiry for envelope in self._flight]])
 
     def next_transmission(self) -> float:
         """When a wait that the broker asked for is over; inf if there is none. Of meaning only on a connection."""
@@ -162,10 +142,10 @@ class Stream:
         return min((envelope.sent_at for envelope in self._flight if envelope.request_id), default=math.inf)
 
     def _room(self, limits: Limits) -> bool:
-        out, size = len(self._flight), sum(envelope.bytes for envelope in self._flight)
+        out, size = len(self._flight), sum(envelope.size for envelope in self._flight)
         if out >= WINDOW_ENVELOPES or size >= WINDOW_BYTES:
             return False
-        fills_one = len(self._queue) >= limits.messages_per_send or self.unsettled_bytes - size >= ENVELOPE_BYTES
+        fills_one = self._backlog.messages >= limits.messages_per_send or self.unsettled_bytes - size >= ENVELOPE_BYTES
         return out < EAGER_ENVELOPES or fills_one
 
     def _any_out(self) -> bool:
@@ -180,79 +160,28 @@ class Stream:
         elif self._flight:
             self._next_n = self._flight[0].n
         for envelope in self._flight:
-            envelope.messages = _unsettled(envelope.messages)
-            envelope.bytes = sum(len(message.body) for message in envelope.messages)
-        self._flight = [envelope for envelope in self._flight if envelope.messages]
+            envelope.submissions = envelope.unsettled
+            envelope.size = sum([each.size for each in envelope.submissions])
+        self._flight = [envelope for envelope in self._flight if envelope.submissions]
         self._rewinding, self._go_back = False, None
         return True
 
     def _form(self, limits: Limits, now: float, actions: list[Action]) -> None:
         """Make an envelope of what waits, as much as the limits let in, and send it."""
-        messages = self._take_usual(limits) or self._take_fitting(limits, actions)
-        if not self._queue:
-            self._queue_expiry = math.inf
-        if messages:
-            for message in messages:
-                message.state = IN_FLIGHT
-            envelope = Envelope(messages, sum([message.item.size for message in messages]))
+        taken, unfit = self._backlog.take(limits)
+        for message, why in unfit:
+            self._fail(message, why, actions)
+        if taken:
+            envelope = Envelope(taken)
             self._flight.append(envelope)
             self._send(envelope, now, actions)
-
-    def _take_usual(self, limits: Limits) -> list[Submission]:
-        """The next messages, as many as an envelope holds, if nothing is unusual about them: each waits, is to one
-        recipient, and all of them fit. Else none. It takes half the time of looking at one after the other.
-        """
-        messages = list(islice(self._queue, limits.messages_per_send))
-        items = [message.item for message in messages]
-        sizes, types = [item.size for item in items], [item.content_type for item in items]
-        header = sum(map(len, types)) + len(items) * (ENTRY_HEADER_BYTES + RECIPIENT_HEADER_BYTES)
-        if (
-            any(map(_STATE, messages))
-            or max([len(item.to) for item in items]) > 1
-            or max(sizes) > limits.message_bytes
-            or sum(sizes) > min(ENVELOPE_BYTES, limits.body_bytes)
-            or header > limits.header_bytes - SEND_HEADER_BYTES
-            or len(items) > limits.recipients_per_send
-        ):
-            return []
-        for _ in messages:
-            self._queue.popleft()
-        return messages
-
-    def _take_fitting(self, limits: Limits, actions: list[Action]) -> list[Submission]:
-        """The next messages that wait, as far as the limits reach. Those that fit in no envelope fail."""
-        bytes_max, header_max = min(ENVELOPE_BYTES, limits.body_bytes), limits.header_bytes - SEND_HEADER_BYTES
-        messages_max, recipients_max = limits.messages_per_send, limits.recipients_per_send
-        message_bytes_max = min(limits.message_bytes, limits.body_bytes)
-        readers_max = min(limits.recipients_per_message, recipients_max)
-        queue, messages = self._queue, list[Submission]()
-        size = recipients = header = 0
-        while queue and len(messages) < messages_max:
-            message = queue.popleft()
-            item = message.item
-            if message.state == SETTLED:
-                continue
-            readers = len(item.to)
-            if item.size > message_bytes_max or readers > readers_max:
-                self._fail(message, _unfit(item, limits), actions)
-                continue
-            size += item.size
-            recipients += readers
-            header += ENTRY_HEADER_BYTES + len(item.content_type) + RECIPIENT_HEADER_BYTES * readers
-            if messages and (size > bytes_max or recipients > recipients_max or header > header_max):
-                queue.appendleft(message)
-                break
-            messages.append(message)
-        return messages
 
     def _send(self, envelope: Envelope, now: float, actions: list[Action]) -> None:
         envelope.n = self._next_n
         self._next_n += 1
         envelope.request_id = self._new_request_id()
         envelope.sent_at = now
-        items = [message.item for message in envelope.messages]
-        header = Send.of(envelope.request_id, self._id, envelope.n, items)
-        actions.append(Transmit(header, b"".join([message.body for message in envelope.messages])))
+        actions.append(_transmission(envelope, self._id))
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -261,23 +190,17 @@ class Stream:
         envelope = self._take(answer.id)
         if envelope is None:
             return True
-        messages = envelope.messages
-        if not fits(answer.seqs, answer.apart, len(messages)):
+        if not fits(answer.seqs, answer.apart, sum(map(len, envelope.submissions))):
             envelope.doubtful = True
             return False
         self._flight.remove(envelope)
-        left = _unsettled(messages)
-        self.unsettled -= len(left)
-        if len(left) == len(messages) and not answer.apart:
-            self.unsettled_bytes -= envelope.bytes
-            actions.append(Settle(messages, answer.seqs, answer.stored_at_us))
-        else:  # some were given up meanwhile, or were not simply stored
-            self.unsettled_bytes -= sum([len(message.body) for message in left])
-            for message, result in zip(messages, answer.results, strict=True):
-                if message.state != SETTLED:
-                    actions.append(_conclusion(message, result))
-        for message in left:
-            message.state = SETTLED
+        stop = 0
+        for submission in envelope.submissions:
+            start, stop = stop, stop + len(submission)
+            if not submission.settled:  # else its time was up meanwhile, or nobody waits any more
+                apart = _apart_between(answer.apart, start, stop)
+                actions.append(Settle(submission, answer.seqs[start:stop], answer.stored_at_us, apart))
+                self._settled(submission)
         return True
 
     def refused(self, error: Error, wait_s: float, now: float, actions: list[Action]) -> None:
@@ -296,11 +219,11 @@ class Stream:
         if error.code in CODES and CODES[error.code].passes:
             self._hold_until = max(self._hold_until, now + wait_s)
             self._give_up(envelope, self._hold_until, actions)
-        elif error.code in SPLIT_CODES and len(envelope.messages) > 1:
+        elif error.code in SPLIT_CODES and sum(map(len, envelope.submissions)) > 1:
             self._split(envelope)
         else:
-            for message in envelope.messages:
-                self._fail(message, refusal, actions)
+            for submission in envelope.unsettled:
+                self._fail(submission, refusal, actions)
 
     def lost(self) -> None:
         """The connection is gone, and with it the answers."""
@@ -327,8 +250,8 @@ class Stream:
 
     def _split(self, envelope: Envelope) -> None:
         """Two halves in its place, each to be tried by itself."""
-        at, middle = self._flight.index(envelope), len(envelope.messages) // 2
-        halves = [Envelope(part, 0) for part in (envelope.messages[:middle], envelope.messages[middle:])]
+        at = self._flight.index(envelope)
+        halves = [Envelope(part) for part in _halves(envelope.unsettled) if part]
         for half in halves:
             half.n, half.doubtful = envelope.n, envelope.doubtful
         self._flight[at : at + 1] = halves
@@ -337,12 +260,8 @@ class Stream:
 
     def expire(self, now: float, untold: Callable[[], ChatError], actions: list[Action]) -> None:
         """End what is past its deadline. `untold` makes the error for what was never transmitted."""
-        if self._queue_expiry <= now:
-            for message in self._queue:
-                if message.deadline <= now:
-                    self._fail(message, untold(), actions)
-            self._queue = deque(_unsettled(self._queue))
-            self._queue_expiry = _soonest(self._queue)
+        for submission in self._backlog.expire(now):
+            self._fail(submission, untold(), actions)
         for envelope in self._flight:
             if envelope.expiry <= now:
                 self._give_up(envelope, now, actions)
@@ -350,74 +269,96 @@ class Stream:
     def fail_all(self, error: ChatError, actions: list[Action]) -> None:
         """End all that is unsettled: with the error, or in doubt where something was transmitted."""
         for envelope in self._flight:
-            for message in envelope.messages:
-                in_doubt = envelope.doubtful or envelope.request_id
-                self._fail(message, _in_doubt(message, str(error)) if in_doubt else error, actions)
-        for message in self._queue:
-            self._fail(message, error, actions)
-        self._clear_queue()
+            in_doubt = envelope.doubtful or envelope.request_id
+            for submission in envelope.unsettled:
+                if in_doubt:
+                    self._doubt(submission, str(error), actions)
+                else:
+                    self._fail(submission, error, actions)
+        for submission in self._backlog.clear():
+            self._fail(submission, error, actions)
         self._flight = [envelope for envelope in self._flight if envelope.request_id]
 
-    def withdraw(self, messages: list[Submission]) -> None:
+    def withdraw(self, withdrawn: Withdrawn) -> None:
         """Forget who asked for these."""
-        for message in _unsettled(messages):
-            self._settled(message)
-        self._clear_queue()
+        for submission in self._backlog.withdraw(withdrawn):
+            self._settled(submission)
+        for envelope in self._flight:
+            envelope.submissions = [part for each in envelope.submissions for part in withdrawn.lay_open(each)]
+            for submission in filter(withdrawn.means, envelope.unsettled):
+                self._settled(submission)
 
     def _give_up(self, envelope: Envelope, time: float, actions: list[Action]) -> None:
         """End what an envelope holds that is past its deadline at a time: now, or when it could go again."""
-        for message in envelope.messages:
-            if message.deadline <= time:
-                self._fail(message, self._expired(message, envelope), actions)
-        envelope.expiry = _soonest(_unsettled(envelope.messages))
+        refusal = envelope.refusal
+        for submission in envelope.unsettled:
+            if submission.deadline > time:
+                continue
+            if refusal is not None and not envelope.doubtful and not envelope.request_id:
+                self._fail(submission, refusal, actions)
+            else:
+                last = f" (last answer: {refusal.text})" if refusal is not None else ""
+                self._doubt(submission, "no answer came in the time allowed" + last, actions)
+        envelope.expiry = soonest(envelope.unsettled)
 
-    def _expired(self, message: Submission, envelope: Envelope) -> ChatError:
-        """Why a message that was transmitted is at its end."""
-        if envelope.refusal is not None and not envelope.doubtful and not envelope.request_id:
-            return envelope.refusal
-        last = f" (last answer: {envelope.refusal.text})" if envelope.refusal is not None else ""
-        return _in_doubt(message, "no answer came in the time allowed" + last)
+    def _fail(self, submission: Submission, error: ChatError, actions: list[Action]) -> None:
+        """End messages of which none is stored."""
+        self._settled(submission)
+        actions.append(Return(submission, [error] * len(submission)))
 
-    def _fail(self, message: Submission, error: ChatError, actions: list[Action]) -> None:
-        if message.state != SETTLED:
-            self._settled(message)
-            actions.append(Return(message, error))
+    def _doubt(self, submission: Submission, why: str, actions: list[Action]) -> None:
+        """End messages that may be stored."""
+        self._settled(submission)
+        actions.append(Return(submission, [_in_doubt(message_id, why) for message_id in submission.ids]))
 
-    def _settled(self, message: Submission) -> None:
-        message.state = SETTLED
-        self.unsettled -= 1
-        self.unsettled_bytes -= len(message.body)
-        message.body = b""  # it goes nowhere any more, and its envelope may keep the rest for a while
-
-    def _clear_queue(self) -> None:
-        while self._queue and self._queue[0].state == SETTLED:
-            self._queue.popleft()
-        if not self._queue:
-            self._queue_expiry = math.inf
+    def _settled(self, submission: Submission) -> None:
+        submission.settled = True
+        self.unsettled -= len(submission)
+        self.unsettled_bytes -= submission.size
+        submission.bodies = []  # they go nowhere any more, and the envelope may keep the rest for a while
 
 
-def _conclusion(message: Submission, result: Result) -> Action:
-    if result.seq and not result.again:
-        return Settle([message], [result.seq], result.stored_at_us)
-    return Conclude(message, result)
+def _transmission(envelope: Envelope, stream: bytes) -> Transmit:
+    """An envelope as it travels."""
+    submissions = envelope.submissions
+    types = _joined([each.content_types for each in submissions])
+    answered = _joined([each.reply_to for each in submissions])
+    header = Send(
+        id=envelope.request_id,
+        stream=stream,
+        n=envelope.n,
+        ids=_joined([each.ids for each in submissions]),
+        to=_joined([each.to for each in submissions]),
+        sizes=_joined([each.sizes for each in submissions]),
+        content_types=types if types.count(TEXT) < len(types) else [],
+        sent_at_us=_joined([[each.sent_at_us] * len(each) for each in submissions]),
+        reply_to=answered if any(answered) else [],
+    )
+    bodies = _joined([each.bodies for each in submissions])
+    return Transmit(header, b"".join(bodies))
 
 
-def _unsettled(messages: Iterable[Submission]) -> list[Submission]:
-    return [message for message in messages if message.state != SETTLED]
+def _joined(columns: Sequence[list[T]]) -> list[T]:
+    """One column of several."""
+    return columns[0] if len(columns) == 1 else list(chain.from_iterable(columns))
 
 
-def _soonest(messages: Iterable[Submission]) -> float:
-    """The first of their deadlines; inf if there is none."""
-    return min([message.deadline for message in messages], default=math.inf)
+def _apart_between(apart: Sequence[ApartResult], start: int, stop: int) -> list[ApartResult]:
+    """Those of an answer's results that stand apart in some places, each by its place among them."""
+    return [ApartResult(place=e.place - start, result=e.result) for e in apart if start <= e.place < stop]
 
 
-def _in_doubt(message: Submission, why: str) -> OutcomeUnknown:
-    text = f"message {show_id(message.item.id)} was sent, but it is not known whether it was stored: {why}. "
-    return OutcomeUnknown(text + "Send it again with the same id: it is never stored twice", message_id=message.item.id)
+def _halves(submissions: Sequence[Submission]) -> tuple[list[Submission], list[Submission]]:
+    """As many messages in the one as in the other, or one more."""
+    first, second = list[Submission](), list[Submission]()
+    left = sum(map(len, submissions)) // 2
+    for submission in submissions:
+        for part in submission.cut(min(left, len(submission))):
+            (first if left else second).append(part)
+            left -= min(left, len(part))
+    return first, second
 
 
-def _unfit(item: Item, limits: Limits) -> ChatError:
-    """Why this server would refuse a message, with the envelope around it."""
-    if item.size > limits.message_bytes or item.size > limits.body_bytes:
-        return BodyTooLarge(f"the message has {item.size} bytes, this server takes {limits.message_bytes}")
-    return TooLarge(f"{len(item.to)} recipients, this server takes {limits.recipients_per_message} a message")
+def _in_doubt(message_id: bytes, why: str) -> OutcomeUnknown:
+    text = f"message {show_id(message_id)} was sent, but it is not known whether it was stored: {why}. "
+    return OutcomeUnknown(text + "Send it again with the same id: it is never stored twice", message_id=message_id)

@@ -156,16 +156,16 @@ class Session:
         elif isinstance(event, events.Unfollowed):
             self._follows.remove(event.follow)
         elif isinstance(event, events.Withdrawn):
-            self.stream.withdraw(event.messages)
+            self.stream.withdraw(event)
         elif isinstance(event, events.Abandoned):
             self._abandoned(event)
 
     def _submitted(self, event: events.Submitted, actions: list[Action]) -> None:
         error = self._membership.lacking()
         if error is None:
-            self.stream.submit(event.messages)
+            self.stream.submit(event.submissions)
         else:
-            self.stream.refuse(event.messages, error, actions)
+            self.stream.refuse(event.submissions, error, actions)
 
     def _requested(self, event: events.Requested, now: float, actions: list[Action]) -> None:
         header = event.header

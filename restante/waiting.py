@@ -1,24 +1,22 @@
-"""Who waits for what: for the answer to a request, for a message to be stored, for the messages of a subscription.
+"""Who waits for what: for the answer to a request, for messages to be stored, for the messages of a subscription.
 
-One object each, which the shells look at or are notified by. A message on its way is itself what is waited for: it is
-what costs a sender most, so there is nothing beside it and nothing is looked up.
+One object each, which the shells look at or are notified by; messages on their way, of which there are most, have one
+for as many as were given together.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Final
 
 from msgspec import Struct
 
-from restante.events import SETTLED, Consumed, Followed, Submission
+from restante.events import Consumed, Followed
 from restante.messages import Outcome, Outgoing, Receipt
-from restante.wire.envelopes import Entry, Item, Result, ToClient
+from restante.wire.envelopes import ApartResult, Entry, ToClient
 from restante.wire.errors import ChatError, RefusedError
-
-NO_ITEM: Final = Item(id=b"", to=[], size=0)
-"""What a message has that was refused before it had an id."""
 
 TOLD_PARTS: Final = 8
 """Parts of a subscription's window. What its reader takes is told the session a part at a time; the rest of the window
@@ -50,60 +48,139 @@ class Waiter(Struct, eq=False):
         return self.answer, self.body
 
 
-class Sending(Submission, eq=False, kw_only=True):
-    """A message on its way, and who waits for it to be stored."""
+class Batch:
+    """Messages on their way that were given together, and what became of each: all by its place among them.
 
-    outgoing: Outgoing
-    index: int
-    done: bool = False
-    seq: int = 0
-    stored_at_us: int = 0
-    again: bool = False
-    error: ChatError | None = None
-    notify: Callable[[], None] | None = None
+    It is open as long as messages are added, and until it is closed nothing becomes of any.
+    """
+
+    __slots__ = ("_left", "_notify", "again", "asker", "errors", "ids", "outgoings", "seqs", "stored_at_us")
+
+    def __init__(self, asker: object) -> None:
+        self.asker = asker
+        """Whose messages these are, all of them."""
+        self.outgoings: list[Outgoing] = []
+        self.ids: list[bytes] = []
+        self.seqs: list[int] = []
+        """Where each is in its mailboxes' order; 0: it is not stored, or not yet."""
+        self.stored_at_us: list[int] = []
+        self.again: set[int] = set()
+        """Those that had been stored before."""
+        self.errors: dict[int, ChatError] = {}
+        self._left = -1
+        """How many are not at their end; -1: it is open."""
+        self._notify: dict[int, Callable[[], None]] = {}
+
+    def close(self) -> None:
+        """No more are added."""
+        self._left = len(self.ids)
+        self.seqs, self.stored_at_us = [0] * self._left, [0] * self._left
+
+    @property
+    def done(self) -> bool:
+        """Whether all are at their end."""
+        return self._left == 0
+
+    @property
+    def last(self) -> int:
+        """The place of the one that was added last."""
+        return len(self.outgoings) - 1
+
+    @property
+    def pending(self) -> int:
+        """The place of the first that is not at its end, of a batch that is not done."""
+        return next(place for place in range(len(self.ids)) if not self.done_at(place))
+
+    def done_at(self, place: int) -> bool:
+        """Whether one is at its end."""
+        return self._left == 0 or self.stored(place) or place in self.errors
+
+    def stored(self, place: int) -> bool:
+        """Whether one is stored."""
+        return place < len(self.seqs) and self.seqs[place] > 0
+
+    def notify(self, place: int, notice: Callable[[], None]) -> None:
+        """Have `notice` called once this is at its end."""
+        self._notify[place] = notice
+
+    def forget(self, place: int) -> None:
+        """Nobody is to be notified of this any more."""
+        self._notify.pop(place, None)
+
+    def settle(self, first: int, seqs: list[int], stored_at_us: int, apart: Iterable[ApartResult] = ()) -> None:
+        """The server has answered for some, from a place on; what is `apart` is so by its place among these."""
+        places = slice(first, first + len(seqs))
+        self.seqs[places], self.stored_at_us[places] = seqs, [stored_at_us] * len(seqs)
+        for each in apart:
+            place, result = first + each.place, each.result
+            if result.code or not result.seq:
+                self.errors[place] = RefusedError.of(result.code, result.text)
+                self.seqs[place] = 0
+            else:
+                self.stored_at_us[place] = result.stored_at_us
+                self.again.add(place)
+        self._ended(first, len(seqs))
+
+    def fail(self, first: int, errors: list[ChatError]) -> None:
+        """Some, from a place on, will not be stored, or nobody knows."""
+        self.errors.update(enumerate(errors, first))
+        self._ended(first, len(errors))
+
+    def outcomes(self, index: int) -> Iterator[Outcome]:
+        """What became of each, for `send_many`, whose message with this index is the first."""
+        columns = count(index), self.outgoings, self.ids, self.seqs, self.stored_at_us
+        if not self.errors and not self.again:
+            return map(Outcome, *columns)
+        places = range(len(self.ids))
+        return map(Outcome, *columns, map(self.again.__contains__, places), map(self.errors.get, places))
+
+    def _ended(self, first: int, messages: int) -> None:
+        self._left -= messages
+        if self._notify:
+            for place in range(first, first + messages):
+                notice = self._notify.pop(place, None)
+                if notice is not None:
+                    notice()
+
+
+class Sending(Struct, frozen=True, eq=False):
+    """One message of a batch."""
+
+    batch: Batch
+    place: int
 
     @property
     def id(self) -> bytes:
         """The id it is sent with; b"" if it was refused before it had one."""
-        return self.item.id
+        return self.batch.ids[self.place]
+
+    @property
+    def done(self) -> bool:
+        """Whether it is at its end."""
+        return self.batch.done_at(self.place)
+
+    @property
+    def error(self) -> ChatError | None:
+        """Why it is not stored, or not known to be."""
+        return self.batch.errors.get(self.place)
 
     def stored(self) -> Receipt:
         """The receipt, of what is done. Raises its error."""
-        if self.error is not None:
-            raise self.error
-        assert self.seq, "what is done and has not failed has a place"
-        return Receipt(self.item.id, self.seq, self.stored_at_us, self.again)
-
-    def store(self, seq: int, stored_at_us: int) -> None:
-        """It is stored."""
-        self.done, self.seq, self.stored_at_us = True, seq, stored_at_us
-        if self.notify is not None:
-            self.notify()
-
-    def conclude(self, result: Result) -> None:
-        """The server has spoken otherwise."""
-        self.done = True
-        if result.code:
-            self.error = RefusedError.of(result.code, result.text)
-        else:
-            self.seq, self.stored_at_us, self.again = result.seq, result.stored_at_us, result.again
-        if self.notify is not None:
-            self.notify()
-
-    def fail(self, error: ChatError) -> None:
-        """It will not be stored, or nobody knows."""
-        self.done, self.error = True, error
-        if self.notify is not None:
-            self.notify()
-
-    def outcome(self) -> Outcome:
-        """What became of it, for `send_many`."""
-        return Outcome(self.index, self.outgoing, self.item.id, self.seq, self.stored_at_us, self.again, self.error)
+        batch, place = self.batch, self.place
+        if place in batch.errors:
+            raise batch.errors[place]
+        assert batch.seqs[place], "what is done and has not failed has a place"
+        return Receipt(batch.ids[place], batch.seqs[place], batch.stored_at_us[place], place in batch.again)
 
 
-def refused(outgoing: Outgoing, index: int, error: ChatError) -> Sending:
+def refused(asker: object, outgoing: Outgoing, error: ChatError) -> Batch:
     """A message that never got as far as the session."""
-    return Sending(NO_ITEM, b"", 0.0, SETTLED, outgoing=outgoing, index=index, done=True, error=error)
+    batch = Batch(asker)
+    batch.outgoings.append(outgoing)
+    batch.ids.append(b"")
+    batch.close()
+    batch.fail(0, [error])
+    return batch
 
 
 class Reading:

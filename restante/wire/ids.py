@@ -48,19 +48,31 @@ class IdMaker:
         self._dice = dice
         self._randoms: list[int] = []
         self._upper = self._upper_max = 0
-        """The upper half of the last id, and the greatest of its millisecond."""
+        """The upper half of the next id, and the greatest of its millisecond."""
         self._next_us = 0
         """When the next millisecond begins."""
 
     def make(self, now_us: int) -> bytes:
         """An id, 16 bytes. `now_us` is wall time in microseconds since the epoch."""
-        if now_us >= self._next_us or self._upper == self._upper_max:
+        if now_us >= self._next_us or self._upper > self._upper_max:
             self._begin(now_us)
-        else:
-            self._upper += 1
         if not self._randoms:
             self._throw()
-        return _HALVES.pack(self._upper, self._randoms.pop())
+        upper, self._upper = self._upper, self._upper + 1
+        return _HALVES.pack(upper, self._randoms.pop())
+
+    def make_many(self, count: int, now_us: int) -> list[bytes]:
+        """As many ids as `make` would give one by one, at most IDS_PER_LOT; a third of the time."""
+        if now_us >= self._next_us:
+            self._begin(now_us)
+        if self._upper + count - 1 > self._upper_max:
+            return [self.make(now_us) for _ in range(count)]
+        if len(self._randoms) < count:
+            self._throw()
+        uppers, lowers = range(self._upper, self._upper + count), self._randoms[-count:]
+        self._upper += count
+        del self._randoms[-count:]
+        return list(map(_HALVES.pack, uppers, lowers))
 
     def _begin(self, now_us: int) -> None:
         """Begin a millisecond: that of the clock, or the one after the last if the clock is behind."""

@@ -17,7 +17,8 @@ from msgspec import Struct, field
 from restante import events
 from restante.session import Session
 from restante.wire import envelopes
-from restante.wire.envelopes import Entry, Item, Result, ToClient
+from restante.wire.columns import results_of
+from restante.wire.envelopes import TEXT, Entry, Result, ToClient
 from restante.wire.errors import ChatError, RefusedError
 from tests.simulation.history import Acknowledging, Call, Following, History, Reading, Sending
 from tests.simulation.network import ClientConnection, Envelope, Network
@@ -30,6 +31,9 @@ Program = Generator[Wait, None, None]
 
 NOTICE_S: Final = 1.0
 """How soon a client hears that its connection broke, if it hears of it at all."""
+
+TOGETHER_MAX: Final = 4
+"""Messages of one submission. What is given at once is one to so many at a time, by the number of its first."""
 
 FORGET_S: Final = 35.0
 """How soon the broker's libzmq notices that a client is gone: ZMTP's heartbeat and its timeout."""
@@ -45,12 +49,6 @@ class Outcome(Struct):
     result: Result | None = None
     error: ChatError | None = None
     sending: Sending | None = None
-
-
-class Given(events.Submission, eq=False, kw_only=True):
-    """A message to send, and whose outcome it is."""
-
-    ticket: int
 
 
 class Feed(Struct):
@@ -173,7 +171,8 @@ class ClientProcess(Process[events.Event, events.Action]):
 
     def send(self, messages: list[Sending], timeout_s: float = math.inf) -> list[Outcome]:
         """Give messages to be sent, in this order."""
-        outcomes, submissions = [], list[events.Submission]()
+        outcomes = list[Outcome]()
+        deadline = self.world.now + timeout_s
         for sending in messages:
             sending.order, sending.at, sending.run = len(self.history.sendings), self.world.now, self.life
             sending.device = self.name
@@ -181,10 +180,10 @@ class ClientProcess(Process[events.Event, events.Action]):
             outcome = self._expect(f"send {sending.content[:40]!r}")
             outcome.sending = sending
             outcomes.append(outcome)
-            item = Item(id=sending.id, to=list(sending.to), size=len(sending.content), reply_to=sending.reply_to)
-            deadline = self.world.now + timeout_s
-            submissions.append(Given(item, sending.content, deadline, ticket=self._tickets))
-        self.receive(events.Submitted(submissions))
+        first = self._tickets - len(messages) + 1
+        together = 1 + first % TOGETHER_MAX
+        lots = [range(at, min(at + together, len(messages))) for at in range(0, len(messages), together)]
+        self.receive(events.Submitted([_submission(messages, lot, first, deadline) for lot in lots]))
         return outcomes
 
     def request(self, header: envelopes.Request, timeout_s: float = math.inf) -> Outcome:
@@ -274,7 +273,7 @@ class ClientProcess(Process[events.Event, events.Action]):
                 outcome.answer, outcome.body = answer, body
             case events.Fail(ticket, error):
                 self._fail(self._end(ticket), error)
-            case events.Settle() | events.Conclude() | events.Return():
+            case events.Settle() | events.Return():
                 self._tell(action)
             case events.Hand():
                 self._hand(action)
@@ -284,15 +283,20 @@ class ClientProcess(Process[events.Event, events.Action]):
                     feed.ended = error
         return ()
 
-    def _tell(self, action: events.Settle | events.Conclude | events.Return) -> None:
+    def _tell(self, action: events.Settle | events.Return) -> None:
+        outcomes = self._end_all(action.submission)
         match action:
-            case events.Settle(messages, seqs, stored_at_us):
-                for message, seq in zip(messages, seqs, strict=True):
-                    self._settle(self._end(_ticket_of(message)), Result(seq=seq, stored_at_us=stored_at_us))
-            case events.Conclude(message, result):
-                self._settle(self._end(_ticket_of(message)), result)
-            case events.Return(message, error):
-                self._fail(self._end(_ticket_of(message)), error)
+            case events.Settle(_, seqs, stored_at_us, apart):
+                for outcome, result in zip(outcomes, results_of(seqs, stored_at_us, apart), strict=True):
+                    self._settle(outcome, result)
+            case events.Return(_, errors):
+                for outcome, error in zip(outcomes, errors, strict=True):
+                    self._fail(outcome, error)
+
+    def _end_all(self, submission: events.Submission) -> list[Outcome]:
+        owner = submission.owner
+        assert isinstance(owner, int), "the session gives back what it was given"
+        return [self._end(owner + submission.first + place) for place in range(len(submission))]
 
     def _end(self, ticket: int) -> Outcome:
         outcome = self._outcomes.pop(ticket)
@@ -381,6 +385,16 @@ class ClientProcess(Process[events.Event, events.Action]):
             self.receive(events.Lost(number, "the connection broke"))
 
 
-def _ticket_of(message: events.Submission) -> int:
-    assert isinstance(message, Given), "the session gives back what it was given"
-    return message.ticket
+def _submission(messages: Sequence[Sending], lot: range, first: int, deadline: float) -> events.Submission:
+    """Some of the messages that are given at once; `first` is the ticket of the first of all."""
+    some = [messages[place] for place in lot]
+    return events.Submission(
+        deadline=deadline,
+        owner=first + lot.start,
+        ids=[sending.id for sending in some],
+        to=[sending.to[0] if len(sending.to) == 1 else list(sending.to) for sending in some],
+        sizes=[len(sending.content) for sending in some],
+        content_types=[TEXT] * len(some),
+        reply_to=[sending.reply_to for sending in some],
+        bodies=[sending.content for sending in some],
+    )

@@ -89,8 +89,8 @@ def retry_under_a_new_id() -> list[Patch]:
     def renaming(self: Stream) -> None:
         lost(self)
         for envelope in self._flight:
-            for message in envelope.messages:
-                message.item = replace(message.item, id=message.item.id[::-1])
+            for submission in envelope.submissions:
+                submission.ids = [message_id[::-1] for message_id in submission.ids]
 
     return [(Stream, "lost", renaming)]
 

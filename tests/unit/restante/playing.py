@@ -11,7 +11,8 @@ from restante import events
 from restante.events import Action, Event, Submission
 from restante.session import Session
 from restante.wire import envelopes
-from restante.wire.envelopes import Deliver, Entry, Envelope, Error, Item, LoggedIn, Result, Send, Sent, Welcome
+from restante.wire.columns import results_of
+from restante.wire.envelopes import TEXT, Deliver, Entry, Envelope, Error, LoggedIn, Result, Send, Sent, Welcome
 from restante.wire.errors import ChatError
 
 TOKEN = b"t" * 32
@@ -59,12 +60,12 @@ class Play:
         elif isinstance(action, events.Fail):
             self._tell(action.ticket, action.error)
         elif isinstance(action, events.Settle):
-            for each, seq in zip(action.messages, action.seqs, strict=True):
-                self._tell(ticket_of(each.item), Result(seq=seq, stored_at_us=action.stored_at_us))
-        elif isinstance(action, events.Conclude):
-            self._tell(ticket_of(action.message.item), action.result)
+            results = results_of(action.seqs, action.stored_at_us, action.apart)
+            for each, result in zip(action.submission.ids, results, strict=True):
+                self._tell(ticket_of(each), result)
         elif isinstance(action, events.Return):
-            self._tell(ticket_of(action.message.item), action.error)
+            for each, error in zip(action.submission.ids, action.errors, strict=True):
+                self._tell(ticket_of(each), error)
         elif isinstance(action, events.Hand):
             self.handed.extend((entry.seq, body) for entry, body in zip(action.entries, action.contents, strict=True))
         elif isinstance(action, events.Mark):
@@ -94,11 +95,11 @@ class Play:
         self.feed(events.Requested(ticket, header, self.now + timeout_s))
 
     def submit(self, tickets: Iterable[int], *, size: int = 10, timeout_s: float = 30.0) -> None:
-        """Give messages, in one event; what is told by a ticket here is in the id and in the body."""
-        self.feed(events.Submitted([message(ticket, size, self.now + timeout_s) for ticket in tickets]))
+        """Give messages, as one submission; what is told by a ticket here is in the id and in the body."""
+        self.feed(events.Submitted([submission(tickets, size=size, deadline=self.now + timeout_s)]))
 
     def submit_each(self, tickets: Iterable[int], *, timeout_s: float = 30.0) -> None:
-        """Give messages, each in an event of its own."""
+        """Give messages, each as a submission and in an event of its own."""
         for ticket in tickets:
             self.submit([ticket], timeout_s=timeout_s)
 
@@ -127,7 +128,7 @@ class Play:
 
     def accept(self, send: Send, *, again: bool = False) -> None:
         """Store all messages of an envelope; the seq is the ticket."""
-        self.answer(Sent.of(send.id, [Result(seq=ticket_of(item), again=again) for item in send.messages]))
+        self.answer(Sent.of(send.id, [Result(seq=ticket, again=again) for ticket in tickets_of(send)]))
 
     def deliver(self, sub: int, first: int, seqs: list[int], size: int = 3) -> None:
         entries = [
@@ -158,17 +159,30 @@ class Play:
         return [ticket for ticket, outcome in self.told.items() if isinstance(outcome, Result)]
 
 
-def message(ticket: int, size: int = 10, deadline: float = math.inf) -> Submission:
-    body = str(ticket).encode().ljust(size, b".")
-    return Submission(Item(id=ticket.to_bytes(16, "big"), to=["bob"], size=len(body)), body, deadline)
+def submission(
+    tickets: Iterable[int], *, size: int = 10, deadline: float = math.inf, owner: object = None
+) -> Submission:
+    """Messages of so many bytes each, to bob; `owner`, unless told, is the first one's ticket."""
+    numbers = list(tickets)
+    bodies = [str(ticket).encode().ljust(size, b".") for ticket in numbers]
+    return Submission(
+        deadline=deadline,
+        owner=numbers[0] if owner is None else owner,
+        ids=[ticket.to_bytes(16, "big") for ticket in numbers],
+        to=["bob"] * len(numbers),
+        sizes=[len(body) for body in bodies],
+        content_types=[TEXT] * len(numbers),
+        reply_to=[None] * len(numbers),
+        bodies=bodies,
+    )
 
 
-def ticket_of(item: Item) -> int:
-    return int.from_bytes(item.id, "big")
+def ticket_of(message_id: bytes) -> int:
+    return int.from_bytes(message_id, "big")
 
 
 def tickets_of(send: Send) -> list[int]:
-    return [ticket_of(item) for item in send.messages]
+    return [ticket_of(message_id) for message_id in send.ids]
 
 
 def ready(bounds: envelopes.Limits | None = None) -> Play:

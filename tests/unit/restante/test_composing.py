@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from restante.composing import BINARY, HEAD_BYTES, Composer, _is_text
+from restante.composing import BINARY, HEAD_BYTES, USUAL_BYTES_MAX, Composer, _is_text
+from restante.events import Submission
 from restante.messages import Outgoing
 from restante.wire.envelopes import TEXT
 from restante.wire.errors import BadName, BadRequest, BodyTooLarge, ChatError, EmptyBody
@@ -21,8 +22,15 @@ KNOWN: Final = "bob"
 def composer() -> Composer:
     """One that has sent to KNOWN before."""
     made = Composer()
-    made.compose(Outgoing(KNOWN, b"x"), None)
+    composed(made, Outgoing(KNOWN, b"x"))
     return made
+
+
+def composed(composer: Composer, outgoing: Outgoing, account: int | None = None) -> Submission:
+    """A submission of this message alone."""
+    submission = composer.begin(1.0, None)
+    composer.compose(outgoing, account, submission)
+    return submission
 
 
 @given(st.one_of(st.binary(max_size=100), st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))))
@@ -54,17 +62,21 @@ def test_text_is_what_utf8_is(body: bytes) -> None:
 def test_a_message_travels_as_its_bytes_and_their_type(
     composer: Composer, to: str, body: str | bytes, content: bytes, content_type: str
 ) -> None:
-    item, made = composer.compose(Outgoing(to, body), None)
-    assert (item.to, item.size, item.content_type, item.reply_to) == ([to], len(content), content_type, None)
-    assert type(made) is bytes
-    assert made == content
+    made = composed(composer, Outgoing(to, body))
+    assert (made.to, made.sizes, made.content_types, made.reply_to) == ([to], [len(content)], [content_type], [None])
+    assert made.bodies == [content]
+    assert type(made.bodies[0]) is bytes
 
 
 def test_what_is_said_of_a_message_travels_with_it(composer: Composer) -> None:
     own, other = bytes(range(16)), bytes(16)
     given_ = Outgoing([KNOWN, "carol", KNOWN], b"\xff", content_type="image/png", reply_to=other, id=own)
-    item, _ = composer.compose(given_, None)
-    assert (item.id, item.to, item.content_type, item.reply_to) == (own, [KNOWN, "carol"], "image/png", other)
+    made = composed(composer, given_)
+    assert (made.ids, made.to, made.content_types, made.reply_to) == ([own], [[KNOWN, "carol"]], ["image/png"], [other])
+
+
+def test_a_list_of_one_is_one(composer: Composer) -> None:
+    assert composed(composer, Outgoing(["carol", "carol"], b"x")).to == ["carol"]
 
 
 @pytest.mark.parametrize(
@@ -86,5 +98,40 @@ def test_what_is_said_of_a_message_travels_with_it(composer: Composer) -> None:
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_what_can_be_refused_without_asking_is(composer: Composer, outgoing: Outgoing, error: type[ChatError]) -> None:
+    submission = composer.begin(1.0, None)
     with pytest.raises(error):
-        composer.compose(outgoing, 1)
+        composer.compose(outgoing, 1, submission)
+    assert len(submission) == len(submission.to) == len(submission.bodies) == 0
+
+
+OUTGOINGS = st.builds(
+    Outgoing,
+    to=st.sampled_from([KNOWN, KNOWN, "new", "", "x" * 33, ["carol"]]),
+    body=st.sampled_from([b"x", b"\xff", "text", "é", "", b"", "\ud800", bytearray(b"x"), bytes(USUAL_BYTES_MAX + 1)]),
+    once=st.sampled_from([None] * 9 + ["key", ""]),
+    content_type=st.sampled_from([None] * 9 + ["image/png"]),
+    reply_to=st.sampled_from([None] * 9 + [b"", bytes(16)]),
+    id=st.sampled_from([None] * 9 + [b"", bytes(16)]),
+)
+
+
+@given(outgoings=st.lists(OUTGOINGS, min_size=1, max_size=4))
+@example(outgoings=[Outgoing(KNOWN, b"x"), Outgoing("new", "é"), Outgoing(KNOWN, b"\xff")])
+def test_what_is_composed_together_is_what_is_composed_one_by_one(outgoings: list[Outgoing]) -> None:
+    together, alone = Composer(), Composer()
+    usual, other = together.begin(1.0, None), alone.begin(1.0, None)
+    if not together.compose_usual(outgoings, usual):
+        assert [len(usual), len(usual.to), len(usual.bodies)] == [0, 0, 0]
+        return
+    for outgoing in outgoings:
+        alone.compose(outgoing, 1, other)
+    for column in ("to", "sizes", "content_types", "reply_to", "bodies"):
+        assert getattr(usual, column) == getattr(other, column)
+    assert len(set(usual.ids)) == len(outgoings)
+
+
+@pytest.mark.parametrize("body", [b"x", b"\xff", "text", "é"])
+@pytest.mark.parametrize("to", [KNOWN, "new"])
+def test_what_is_usual_is_composed_together(to: str, body: str | bytes) -> None:
+    composer = Composer()
+    assert composer.compose_usual([Outgoing(to, body)] * 3, composer.begin(1.0, None))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from restante import driver as driver_module
-from restante.driver import Driver
+from restante.driver import GIVEN_MAX, TOGETHER_S, Driver
 from restante.events import Lost, Received
 from restante.messages import Outgoing
 from restante.settings import read_settings
@@ -69,17 +69,73 @@ def driver(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
 
 
 def test_a_message_whose_time_is_up_as_one_begins_to_wait_is_not_waited_for(driver: Driver, clock: Clock) -> None:
-    sending = driver.submit(Outgoing("bob", "hi"), 0, driver.deadline(4.0))
+    batch = driver.submit(Outgoing("bob", "hi"), driver.deadline(4.0), None)
     clock.now += 4.0  # between two steps, as on a busy machine; nothing else is to come after that
     driver.step()
-    assert isinstance(sending.error, UnreachableError)
+    assert isinstance(batch.errors[0], UnreachableError)
 
 
 def test_what_fails_as_it_is_told_is_not_waited_for(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.session._membership.left()  # nobody is logged in, which the session says at once
     with monkeypatch.context() as crowded:
         crowded.setattr(driver, "_tell_given", lambda: None)
-        sending = driver.submit(Outgoing("bob", "hi"), 0, driver.deadline(4.0))
-    assert not sending.done
+        batch = driver.submit(Outgoing("bob", "hi"), driver.deadline(4.0), None)
+    assert not batch.done
     driver.step()
-    assert isinstance(sending.error, NotLoggedIn)
+    assert isinstance(batch.errors[0], NotLoggedIn)
+
+
+class TestBatches:
+    """Which messages are given together, while none would go sooner."""
+
+    @pytest.fixture(autouse=True)
+    def crowded(self, driver: Driver) -> None:
+        driver._given_max = GIVEN_MAX
+
+    def test_what_one_gives_in_quick_succession_is_one(self, driver: Driver, clock: Clock) -> None:
+        first = driver.submit(Outgoing("bob", "1"), driver.deadline(4.0), "one")
+        clock.now += TOGETHER_S / 2
+        assert driver.submit(Outgoing("bob", "2"), driver.deadline(4.0), "one") is first
+        assert [first.last, len(first.ids)] == [1, 2]
+        assert not first.done
+
+    @pytest.mark.parametrize(
+        ("later_s", "timeout_s", "asker"), [(TOGETHER_S * 2, 4.0, "one"), (0, 3.0, "one"), (0, 4.0, "other")]
+    )
+    def test_what_is_given_later_or_for_another_time_or_by_another_is_another(
+        self, driver: Driver, clock: Clock, later_s: float, timeout_s: float, asker: str
+    ) -> None:
+        first = driver.submit(Outgoing("bob", "1"), driver.deadline(4.0), "one")
+        clock.now += later_s
+        second = driver.submit(Outgoing("bob", "2"), driver.deadline(timeout_s), asker)
+        assert second is not first
+        assert [len(first.ids), len(second.ids)] == [1, 1]
+
+    def test_none_is_given_less_time_than_it_was_to_have(self, driver: Driver, clock: Clock) -> None:
+        batch = driver.submit(Outgoing("bob", "1"), driver.deadline(1.0), None)
+        clock.now += TOGETHER_S / 2
+        driver.submit(Outgoing("bob", "2"), driver.deadline(1.0), None)
+        clock.now += 1.0 - TOGETHER_S / 4
+        driver.drain()
+        assert not batch.errors
+        clock.now += TOGETHER_S
+        driver.drain()
+        assert list(batch.errors) == [0, 1]
+
+    def test_what_is_refused_at_once_stands_between_the_others(self, driver: Driver) -> None:
+        batches = [driver.submit(Outgoing("bob", body), driver.deadline(4.0), None) for body in ("1", "", "2")]
+        assert [batch.done for batch in batches] == [False, True, False]
+        assert [len(set(map(id, batches))), driver._given_messages] == [3, 2]
+
+    def test_what_was_begun_for_a_refused_one_is_forgotten(self, driver: Driver) -> None:
+        driver.submit(Outgoing("bob", ""), driver.deadline(4.0), None)
+        assert driver.submit_usual([Outgoing(["bob"], "x")], driver.deadline(4.0), None) is None
+        assert (driver._given, driver._given_messages, driver.unlooked) == ([], 0, 0)
+
+    def test_usual_ones_are_a_batch_of_their_own(self, driver: Driver) -> None:
+        one = driver.submit(Outgoing("bob", "1"), driver.deadline(4.0), None)
+        three = driver.submit_usual([Outgoing("bob", "2")] * 3, driver.deadline(4.0), None)
+        assert three is not None
+        assert [len(one.ids), len(three.ids), driver._given_messages, driver.unlooked] == [1, 3, 4, 4]
+        driver.close()
+        assert [one.done, three.done] == [True, True]

@@ -10,19 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante import events
-from restante.events import QUEUED, SETTLED, Submission
-from restante.sending import (
-    EAGER_ENVELOPES,
-    ENTRY_HEADER_BYTES,
-    ENVELOPE_BYTES,
-    SEND_HEADER_BYTES,
-    WINDOW_BYTES,
-    WINDOW_ENVELOPES,
-    Stream,
-)
+from restante.backlog import ENVELOPE_BYTES
+from restante.sending import EAGER_ENVELOPES, WINDOW_BYTES, WINDOW_ENVELOPES
 from restante.wire import codec, envelopes, errors, limits
-from restante.wire.envelopes import Error, Item, LoggedIn, Result, Send, Sent
-from tests.unit.restante.playing import NAME, Play, message, ready, tickets_of
+from restante.wire.envelopes import Error, LoggedIn, Result, Send, Sent
+from tests.unit.restante.playing import NAME, Play, ready, submission, tickets_of
 
 MANY = 10_000
 
@@ -39,12 +31,6 @@ class TestBatching:
         (send,) = play.take_sends()
         assert tickets_of(send) == [1]
         assert play.bodies[-1] == b"1........."
-
-    def test_usual_messages_are_taken_the_usual_way(self) -> None:
-        stream = Stream(bytes(16), lambda: 1)
-        given_ = [message(ticket, 10, math.inf) for ticket in range(1, 301)]
-        stream.submit(given_)
-        assert stream._take_usual(envelopes.Limits()) == given_
 
     def test_messages_given_together_travel_together(self) -> None:
         play = ready()
@@ -117,16 +103,12 @@ class TestBatching:
     def test_the_largest_messages_make_a_header_that_is_within_its_limit(self) -> None:
         play = ready()
         name = "n" * limits.NAME_CHARS_MAX
-        item = envelopes.Item(
-            id=b"i" * 16,
-            to=[name] * 10,
-            size=1,
-            content_type="c" * limits.CONTENT_TYPE_BYTES_MAX,
-            sent_at_us=2**62,
-            reply_to=b"r" * 16,
-        )
-        submissions = [events.Submission(item, b"x", play.now + 9) for _ in range(8_000)]
-        play.feed(events.Submitted(submissions))
+        large = submission(range(8_000), size=1, deadline=play.now + 9)
+        large.sent_at_us = 2**62
+        large.to = [[name] * 10 for _ in large.ids]
+        large.content_types = ["c" * limits.CONTENT_TYPE_BYTES_MAX for _ in large.ids]
+        large.reply_to = [b"r" * 16 for _ in large.ids]
+        play.feed(events.Submitted([large]))
         for send in play.take_sends():
             codec.request_frames(send, b"x")
         assert not play.told
@@ -146,6 +128,13 @@ class TestBatching:
         (third,) = play.take_sends()
         assert [len(send.messages) for send in (first, second, third)] == [3, 3, 2]
 
+    def test_what_was_given_together_travels_apart_where_an_envelope_is_full(self) -> None:
+        play = one_by_one()
+        play.submit([1, 2, 3])
+        for send in play.take_sends():
+            play.answer(Sent.of(send.id, [Result(seq=10 * send.n, stored_at_us=send.n)]))
+        assert play.told == {n: Result(seq=10 * n, stored_at_us=n) for n in (1, 2, 3)}
+
     def test_what_this_server_would_not_take_is_refused_alone(self) -> None:
         play = Play()
         play.limits = envelopes.Limits(message_bytes=50)
@@ -155,41 +144,6 @@ class TestBatching:
         play.let_in()
         assert isinstance(play.told[2], errors.BodyTooLarge)
         assert [tickets_of(send) for send in play.take_sends()] == [[1, 3]]
-
-
-@st.composite
-def submissions(draw: st.DrawFn) -> Submission:
-    size = draw(st.sampled_from([1, 10, 10, 60]))
-    to = ["bob"] * draw(st.sampled_from([1, 1, 1, 2]))
-    item = Item(id=bytes(16), to=to, size=size, content_type=draw(st.sampled_from([envelopes.TEXT, "t" * 100])))
-    return Submission(item, bytes(size), math.inf, draw(st.sampled_from([QUEUED, QUEUED, QUEUED, SETTLED])))
-
-
-LIMITS = st.builds(
-    envelopes.Limits,
-    messages_per_send=st.sampled_from([1, 4, 1_000]),
-    recipients_per_send=st.sampled_from([3, 10_000]),
-    recipients_per_message=st.sampled_from([1, 1_000]),
-    message_bytes=st.sampled_from([50, 1_000]),
-    body_bytes=st.sampled_from([50, 1_000]),
-    header_bytes=st.sampled_from([SEND_HEADER_BYTES + 2 * ENTRY_HEADER_BYTES, 1 << 20]),
-)
-
-
-@given(waiting=st.lists(submissions(), min_size=1, max_size=6), limits=LIMITS)
-def test_the_usual_way_takes_what_the_other_takes_or_leaves_it_to_that(
-    waiting: list[Submission], limits: envelopes.Limits
-) -> None:
-    usual, other = Stream(bytes(16), lambda: 1), Stream(bytes(16), lambda: 1)
-    for stream in (usual, other):
-        stream.submit(waiting)
-    taken = usual._take_usual(limits)
-    if not taken:
-        assert usual.queued == len(waiting)
-        return
-    actions: list[events.Action] = []
-    assert taken == other._take_fitting(limits, actions)
-    assert (actions, usual.queued) == ([], other.queued)
 
 
 class TestAnswers:
@@ -286,9 +240,7 @@ class TestOrder:
         play.let_in()
         again = play.take_sends()
         assert [(send.n, tickets_of(send)) for send in again] == [(2, [2]), (3, [3]), (4, [4])]
-        assert [item for send in again[:2] for item in send.messages] == [
-            item for send in sends[1:] for item in send.messages
-        ]
+        assert [send.messages for send in again[:2]] == [send.messages for send in sends[1:]]
 
     def test_a_refusal_for_good_lets_the_others_pass(self) -> None:
         play = ready()
@@ -372,7 +324,8 @@ class TestTime:
 
     def test_the_expired_are_left_out_when_the_rest_is_repeated(self) -> None:
         play = ready()
-        play.feed(events.Submitted([message(1, deadline=play.now + 1), message(2, deadline=play.now + 60)]))
+        both = [submission([1], deadline=play.now + 1), submission([2], deadline=play.now + 60)]
+        play.feed(events.Submitted(both))
         play.take_sends()
         play.lose()
         play.pass_time(2)
@@ -381,12 +334,34 @@ class TestTime:
 
     def test_an_abandoned_message_that_never_went_does_not_go(self) -> None:
         play = Play()
-        first, second = message(1), message(2)
-        play.feed(events.Submitted([first, second]))
-        play.feed(events.Withdrawn([first]))
+        play.submit([1])
+        play.submit([2, 3, 4])
+        play.feed(events.Withdrawn(frozenset({1})))
+        play.feed(events.Withdrawn(frozenset({2}), place=1))
         play.let_in()
-        assert [tickets_of(send) for send in play.take_sends()] == [[2]]
-        assert 1 not in play.told
+        assert [tickets_of(send) for send in play.take_sends()] == [[2, 4]]
+        assert not play.told
+
+    def test_an_abandoned_message_that_went_is_not_repeated_and_not_told(self) -> None:
+        play = ready()
+        play.submit([1, 2, 3])
+        (send,) = play.take_sends()
+        play.feed(events.Withdrawn(frozenset({1}), place=1))
+        play.lose()
+        play.pass_time(2)
+        play.let_in()
+        (again,) = play.take_sends()
+        assert (tickets_of(send), tickets_of(again)) == ([1, 2, 3], [1, 3])
+        play.accept(again)
+        assert play.accepted() == [1, 3]
+
+    def test_the_others_of_an_abandoned_one_are_told_what_is_theirs(self) -> None:
+        play = ready()
+        play.submit([1, 2, 3])
+        (send,) = play.take_sends()
+        play.feed(events.Withdrawn(frozenset({1}), place=1))
+        play.accept(send)
+        assert play.told == {1: Result(seq=1), 3: Result(seq=3)}
 
     def test_a_late_answer_to_what_was_given_up_is_no_matter(self) -> None:
         play = ready()
@@ -406,48 +381,54 @@ class TestMemory:
             play.submit(range(start, start + 100))
             for send in play.take_sends():
                 play.accept(send)
-        assert stream.unsettled == stream.unsettled_bytes == stream.queued == 0
+        assert stream.unsettled == stream.unsettled_bytes == 0
         assert stream.expiry() == math.inf
 
 
 @given(seed=st.integers(0, 2**32))
 def test_no_deadline_is_overlooked_and_nothing_is_counted_wrong(seed: int) -> None:
-    """What the stream keeps by the lot is what a look at every message would find."""
+    """What the stream keeps by the submission is what a look at every message would find."""
     dice = random.Random(seed)
     play = ready(envelopes.Limits(messages_per_send=4))  # so that some is left behind
     stream = play.session.stream
-    given: list[Submission] = []
+    waiting: dict[int, tuple[int, float, int]] = {}
+    """Of each message: its submission's owner, deadline and its bytes."""
+    tickets = 0
     for _ in range(60):
         what = dice.random()
         sends = [header for header in play.sent if isinstance(header, Send)]
         if what < 0.4:
-            first, many = len(given) + 1, dice.randint(1, 9)
-            lot = [message(first + n, deadline=play.now + dice.choice([0.5, 3, 3, 60])) for n in range(many)]
-            given += lot
-            play.feed(events.Submitted(lot))
+            owner, size, deadline = tickets + 1, dice.choice([10, 30]), play.now + dice.choice([0.5, 3, 3, 60])
+            tickets += dice.randint(1, 9)
+            waiting |= dict.fromkeys(range(owner, tickets + 1), (owner, deadline, size))
+            play.submit(range(owner, tickets + 1), size=size, timeout_s=deadline - play.now)
         elif what < 0.6 and sends:
             play.sent.remove(sends[0])
             if dice.random() < 0.7:
                 play.accept(sends[0])
             else:
                 play.refuse(sends[0], dice.choice(["busy", "bad_request", "unavailable"]), wait_s=dice.choice([0, 2]))
-        elif what < 0.7 and given:
-            play.feed(events.Withdrawn(dice.sample(given, min(3, len(given)))))
+        elif what < 0.7 and waiting:
+            ticket = dice.choice(list(waiting))
+            owner = waiting[ticket][0]
+            place = dice.choice([None, ticket - owner])
+            play.feed(events.Withdrawn(frozenset({owner}), place))
+            waiting = {t: w for t, w in waiting.items() if not (w[0] == owner and place in (None, t - owner))}
         elif what < 0.75:
             play.lose()
             play.sent.clear()
         else:
             play.pass_time(dice.choice([0.1, 1.0]))
-            assert not [each for each in given if each.state != SETTLED and each.deadline <= play.now]
+            assert not [t for t, (_, deadline, _) in waiting.items() if deadline <= play.now and t not in play.told]
         if play.all(envelopes.Hello):
             play.welcome()
         for resume in play.all(envelopes.Resume):  # not at once, if nothing was wanted any more
             play.answer(LoggedIn(id=resume.id, account=1, name=NAME, expires_at_us=1))
         play.sent = [header for header in play.sent if isinstance(header, Send)]
-        left = [each for each in given if each.state != SETTLED]
-        assert stream.expiry() <= min((each.deadline for each in left), default=math.inf)
-        assert stream.unsettled == len(left)
-        assert stream.unsettled_bytes == sum(len(each.body) for each in left)
+        waiting = {ticket: each for ticket, each in waiting.items() if ticket not in play.told}
+        assert stream.expiry() <= min((deadline for _, deadline, _ in waiting.values()), default=math.inf)
+        assert stream.unsettled == len(waiting)
+        assert stream.unsettled_bytes == sum(size for _, _, size in waiting.values())
     play.pass_time(100)
     assert stream.expiry() == math.inf
 

@@ -93,6 +93,17 @@ def test_a_makers_dice_are_never_thrown_twice() -> None:
     assert {int.from_bytes(each[:6], "big") for each in made} == {0, 1, 2}, "more than two milliseconds hold"
 
 
+@given(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 10_000)), min_size=1, max_size=9))
+def test_many_ids_at_once_are_those_that_one_by_one_would_be(lots: list[tuple[int, int]]) -> None:
+    """But for their random half, of which the last of a lot may be left over."""
+    at_once, one_by_one = IdMaker(os.urandom), IdMaker(os.urandom)
+    many = [made for count, now_us in lots for made in at_once.make_many(count, now_us)]
+    single = [one_by_one.make(now_us) for count, now_us in lots for _ in range(count)]
+    assert [made[:8] for made in many] == [made[:8] for made in single]
+    assert {made[8] >> 6 for made in many} == {0b10}
+    assert len({made[8:] for made in many}) == len(many)
+
+
 @given(ACCOUNTS, KEYS)
 def test_a_key_gives_a_uuid8_and_always_the_same(account: int, key: str) -> None:
     made = uuid.UUID(bytes=once_id(account, key))
