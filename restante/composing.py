@@ -82,7 +82,7 @@ class Composer:
             return False
         names = cast("list[str]", to)
         try:
-            for name in set(names) - self._known.keys():
+            for name in set(names).difference(self._known):
                 self._recipients(name)
             contents = [body.encode() if isinstance(body, str) else body for body in bodies]
         except (ChatError, UnicodeEncodeError):
