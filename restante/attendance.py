@@ -112,7 +112,9 @@ class _Attendance:
         for each in messages:
             handful.append(each)
             size += len(each.body)
-            if len(handful) >= room or size > HANDFUL_BYTES or not FIXED.issuperset((type(each.body), type(each.to))):
+            usual = type(each.body) is bytes and type(each.to) is str  # a third of the time of the other question
+            fixed = usual or FIXED.issuperset((type(each.body), type(each.to)))
+            if len(handful) >= room or size > HANDFUL_BYTES or not fixed:
                 return True
         return False
 

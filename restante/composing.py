@@ -7,8 +7,10 @@ well-formed recipient is refused by nobody else (RULES 12).
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Final, cast
 
 from restante.events import Submission
@@ -21,11 +23,11 @@ from restante.wire.ids import IdMaker, once_id
 BINARY: Final = "application/octet-stream"
 """The content type of bytes that are not text and were not said to be anything else."""
 
-NEVER_UTF8: Final = bytes((0xC0, 0xC1, *range(0xF5, 0x100)))
-"""Bytes that UTF-8 has nowhere."""
+NEVER_UTF8: Final = rb"[\x00-\x7f][\x80-\xbf]|[\xc2-\xf4][\x00-\x7f\xc0-\xff]|[\xc0\xc1\xf5-\xff]"
+"""What UTF-8 has nowhere: a byte that goes on where none began, one that began and doesn't go on, one that is none."""
 
 HEAD_BYTES: Final = 48
-"""So many of what is compressed or random nearly always have one of those."""
+"""So many of what is compressed or random nearly always have some of that."""
 
 USUAL_BYTES_MAX: Final = 64 << 10
 """What is larger is composed by itself: it is not the composing that costs."""
@@ -157,14 +159,18 @@ def _is_text(body: bytes) -> bool:
     """Whether these bytes are UTF-8."""
     if body.isascii():
         return True  # a tenth of the time
-    head = body[:HEAD_BYTES]
-    if len(head.translate(None, NEVER_UTF8)) < len(head):
+    if _never_utf8()(body, 0, HEAD_BYTES):
         return False  # a third of the time that an exception takes
     try:
         body.decode()
     except UnicodeDecodeError:
         return False
     return True
+
+
+@cache  # to compile it is a part of a command's start that most do without
+def _never_utf8() -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+    return re.compile(NEVER_UTF8).search
 
 
 def _checked_names(names: list[str]) -> list[str]:

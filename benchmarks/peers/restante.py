@@ -158,7 +158,7 @@ class RestanteClient:
         self._sender.overview()
 
     def send(self, messages: Sequence[Message]) -> None:
-        for outcome in self._client.send_many(Outgoing(mailbox(to), body) for to, body in messages):
+        for outcome in self._client.send_many([Outgoing(mailbox(to), body) for to, body in messages]):
             if outcome.error is not None:
                 raise outcome.error
 
