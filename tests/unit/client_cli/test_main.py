@@ -45,8 +45,8 @@ def test_there_is_a_module_for_every_command_and_a_command_for_every_module() ->
 
 def test_the_list_of_commands_imports_none_of_them() -> None:
     assert isinstance(cli, LazyGroup)
-    code = "import sys; sys.argv = ['chat', '--help']; from client_cli.main import main\n"
-    code += "try: main()\nexcept SystemExit: pass\n"
+    code = "import sys; from client_cli.main import cli\n"
+    code += "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print([name for name in sys.modules if name.startswith(('client_cli.commands', 'zmq', 'rich'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -62,6 +62,30 @@ def test_sending_imports_only_what_sending_needs() -> None:
     too_much = {"rich", "asyncio", "platformdirs", "structlog", "runtime", "tomllib", "importlib.metadata", "socket"}
     assert not loaded & too_much
     assert {name for name in loaded if name.startswith("client_cli.commands.")} == {"client_cli.commands.send"}
+
+
+@pytest.mark.parametrize(
+    ("before", "ended_by_itself"),
+    [
+        ("", False),
+        ("import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()", True),
+        ("sys.stdout = None", True),
+    ],
+    ids=["usually", "a thread is left", "stdout is not"],
+)
+def test_the_interpreter_is_not_taken_apart_where_nothing_is_left_to_do(before: str, ended_by_itself: bool) -> None:
+    code = f"""
+import atexit, os, sys
+from client_cli.main import main
+atexit.register(os.write, 2, b"taken apart")
+sys.argv = ["chat", "send", "--to-nobody"]
+{before}
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2, "wrong usage"
+    assert "--to-nobody" in done.stderr
+    assert done.stderr.endswith("taken apart") is ended_by_itself
 
 
 def test_common_options_stand_before_or_after_the_command(chat: Chat, client: FakeClient) -> None:
