@@ -90,6 +90,15 @@ def test_only_what_is_past_its_deadline_goes() -> None:
     assert (backlog.messages, backlog.expiry) == (0, math.inf)
 
 
+def test_only_what_stands_alone_at_a_place_is_meant() -> None:
+    withdrawn = Withdrawn(frozenset({"ours"}), place=1)
+    one, two, three = submission([1, 2, 3], owner="ours").cut(1, 2)
+    assert [withdrawn.means(each) for each in (one, two, three)] == [False, True, False]
+    assert not withdrawn.means(submission([1, 2, 3], owner="ours"))
+    assert not withdrawn.means(submission([1, 2, 3], owner="ours").part(1, 3))
+    assert [withdrawn.lay_open(each) for each in (one, three)] == [[one], [three]]
+
+
 def test_one_message_is_withdrawn_from_among_those_it_was_given_with() -> None:
     backlog = Backlog()
     backlog.add([submission([1, 2, 3], owner="ours"), submission([4, 5, 6], owner="theirs")])

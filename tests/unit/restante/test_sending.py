@@ -128,6 +128,15 @@ class TestBatching:
         (third,) = play.take_sends()
         assert [len(send.messages) for send in (first, second, third)] == [3, 3, 2]
 
+    def test_each_has_the_time_of_those_it_was_given_with(self) -> None:
+        play = Play()
+        for ticket, sent_at_us in ((1, 7), (3, 8)):
+            given_ = submission([ticket, ticket + 1])
+            given_.sent_at_us = sent_at_us
+            play.feed(events.Submitted([given_]))
+        play.let_in()
+        assert [send.sent_at_us for send in play.take_sends()] == [[7, 7, 8, 8]]
+
     def test_what_was_given_together_travels_apart_where_an_envelope_is_full(self) -> None:
         play = one_by_one()
         play.submit([1, 2, 3])
@@ -251,6 +260,15 @@ class TestOrder:
         assert isinstance(play.told[1], errors.BadRequest)
         assert [(send.n, tickets_of(send)) for send in play.take_sends()] == [(1, [2])]
 
+    def test_after_a_doubtful_refusal_both_halves_are_in_doubt(self) -> None:
+        play = ready()
+        play.submit([1, 2], timeout_s=3)
+        play.refuse(play.take_sends()[0], "internal")
+        halves = play.take_sends()
+        assert [tickets_of(send) for send in halves] == [[1], [2]]
+        play.refuse(halves[0], "busy", wait_s=9)
+        assert isinstance(play.told[1], errors.OutcomeUnknown)
+
     def test_a_message_that_spoils_its_envelope_is_found(self) -> None:
         play = ready()
         play.submit(range(1, 101))
@@ -331,6 +349,8 @@ class TestTime:
         play.pass_time(2)
         play.let_in()
         assert [tickets_of(send) for send in play.take_sends()] == [[2]]
+        assert play.session.stream._flight[0].size == 10
+        assert [each.bodies for each in both] == [[], [b"2........."]]
 
     def test_an_abandoned_message_that_never_went_does_not_go(self) -> None:
         play = Play()
@@ -354,6 +374,16 @@ class TestTime:
         assert (tickets_of(send), tickets_of(again)) == ([1, 2, 3], [1, 3])
         play.accept(again)
         assert play.accepted() == [1, 3]
+
+    def test_what_was_given_up_and_is_then_abandoned_stays_so(self) -> None:
+        play = ready()
+        play.submit([1, 2, 3], timeout_s=3)
+        (send,) = play.take_sends()
+        play.pass_time(4)
+        play.feed(events.Withdrawn(frozenset({1}), place=1))
+        play.accept(send)
+        assert {type(outcome) for outcome in play.told.values()} == {errors.OutcomeUnknown}
+        assert play.session.stream.unsettled == 0
 
     def test_the_others_of_an_abandoned_one_are_told_what_is_theirs(self) -> None:
         play = ready()

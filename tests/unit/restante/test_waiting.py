@@ -60,12 +60,13 @@ class TestBatch:
         made.forget(3)
         made.settle(2, [8, 9], 5)
         assert ([made.done_at(place) for place in range(4)], made.pending) == ([False, False, True, True], 0)
-        made.fail(0, [Busy("later")])
+        made.settle(0, [7], 6)
         assert (made.done, made.pending) == (False, 1)
-        made.settle(1, [7], 6)
+        made.fail(1, [Busy("later")])
         assert made.done
+        assert list(made.errors) == [1]
         assert ended == [2, 0, 1]
-        assert [made.stored_at_us[place] for place in (1, 2, 3)] == [6, 5, 5]
+        assert [made.stored_at_us[place] for place in (0, 2, 3)] == [6, 5, 5]
 
     def test_a_place_that_the_server_gives_to_what_it_refuses_is_none(self) -> None:
         made = batch()
