@@ -116,7 +116,7 @@ class AsyncClient(Shell):
     ) -> Receipt:
         """Send a message to one name or several; on disk when this returns. Sends at once travel together."""
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        batch = await self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        batch = await self._submit(outgoing, self._driver.deadline(timeout_s))
         sending = Sending(batch, batch.last)
         await self._wait_for(sending)
         return sending.stored()
@@ -137,7 +137,7 @@ class AsyncClient(Shell):
         It waits only while UNSETTLED_MAX messages are on their way. Raises nothing that is about the message.
         """
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        batch = await self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        batch = await self._submit(outgoing, self._driver.deadline(timeout_s))
         sending = Sending(batch, batch.last)
         future: asyncio.Future[Receipt] = self._lookout.loop.create_future()
         self._submitted.add(future)
@@ -180,7 +180,7 @@ class AsyncClient(Shell):
             taking.result()  # what its own input raised
         finally:
             taking.cancel()
-            self._driver.withdraw(waiting)  # the caller wants no more
+            self._driver.withdraw(dict.fromkeys(waiting))  # the caller wants no more
 
     async def _take(
         self,
@@ -195,7 +195,7 @@ class AsyncClient(Shell):
                 waiting.append(batch)
                 arrived.set()
 
-    async def _submit(self, outgoing: Outgoing, deadline: float, asker: object) -> Batch:
+    async def _submit(self, outgoing: Outgoing, deadline: float, asker: object = None) -> Batch:
         """Give a message to be sent: the last of this batch."""
         if self._lookout.full:
             await self._lookout.room()
@@ -357,7 +357,7 @@ class AsyncClient(Shell):
             await future
         except asyncio.CancelledError:
             batch.forget(place)
-            self._driver.withdraw([batch], place)
+            self._lookout.withdraw_soon(batch, place)
             raise
 
     # --- the end ------------------------------------------------------------------------------------------

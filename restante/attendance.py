@@ -38,14 +38,18 @@ def giving(messages: Iterable[Outgoing], driver: Driver, give: Give) -> Iterator
 
     The driver is looked after while a message is being waited for. What has a length is not waited for.
     """
-    if isinstance(messages, Sized):
+    if type(messages) in (list, tuple):
         yield from _at_hand(iter(messages), driver, give)
-        return
-    attendance = _Attendance(driver, give)
-    try:
-        yield from attendance.giving(iter(messages))
-    finally:
-        attendance.end()
+    elif isinstance(messages, Sized):  # it may make each message as it is asked for it, by whatever means
+        for each in messages:
+            give([each])
+            yield
+    else:
+        attendance = _Attendance(driver, give)
+        try:
+            yield from attendance.giving(iter(messages))
+        finally:
+            attendance.end()
 
 
 def _at_hand(messages: Iterator[Outgoing], driver: Driver, give: Give) -> Iterator[None]:
@@ -62,9 +66,9 @@ def _at_hand(messages: Iterator[Outgoing], driver: Driver, give: Give) -> Iterat
 class _Attendance:
     """The thread, and whose turn it is.
 
-    The caller says that it is away while it waits for messages; the attendant says that it is in before it looks
-    whether the caller is away. Each says its own before it looks at the other's, so one of them sees the other: the
-    attendant leaves again, or the caller waits at the lock until it is out.
+    The caller says that it is away (`Driver.away`) while it waits for messages; the attendant says that it is in before
+    it looks whether the caller is away. Each says its own before it looks at the other's, so one of them sees the
+    other: the attendant leaves again, or the caller waits at the lock until it is out.
     """
 
     def __init__(self, driver: Driver, give: Give) -> None:
@@ -74,7 +78,6 @@ class _Attendance:
         """What has been taken. While the caller is away it adds to this and does nothing else."""
         self._given = 0
         """How many of those have been given."""
-        self._away = False
         self._in = False
         self._turn = threading.Lock()
         """The attendant holds it while it is in."""
@@ -88,11 +91,11 @@ class _Attendance:
         more = True
         while more:
             self._handful, self._given = [], 0
-            self._away = True
+            self._driver.away = True
             try:
                 more = self._take(messages)
             finally:
-                self._away = False
+                self._driver.away = False
                 if self._in:
                     self._wait_for_turn()
             if self._failure is not None:
@@ -134,7 +137,7 @@ class _Attendance:
             with self._turn:
                 self._in = True
                 try:
-                    if self._away:
+                    if self._driver.away:
                         self._look_after()
                         pause_s = BUSY_S if self._driver.session.stream.active else IDLE_S
                 except BaseException as failure:  # noqa: BLE001 - it is raised where the caller is
@@ -144,6 +147,9 @@ class _Attendance:
                     self._in = False
 
     def _look_after(self) -> None:
-        if self._driver.account is not None:  # else to give may be to wait for it
-            self._give_taken()
+        if self._driver.account is not None and self._failure is None:  # else to give may be to wait for it
+            try:
+                self._give_taken()
+            except Exception as failure:  # noqa: BLE001 - it is raised where the caller is; what was given goes on
+                self._failure = failure
         self._driver.drain()

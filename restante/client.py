@@ -166,8 +166,9 @@ class Client(Shell):
         Raises UnknownRecipient (then nobody gets it), EmptyBody, BodyTooLarge, MailboxFull, IdConflict, Busy …;
         UnreachableError if it was not sent; OutcomeUnknown, with its id, if it may have been.
         """
+        self._check_turn()
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        batch = self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        batch = self._submit(outgoing, self._driver.deadline(timeout_s))
         sending = Sending(batch, batch.last)
         self.wait_for(sending)
         return sending.stored()
@@ -188,8 +189,9 @@ class Client(Shell):
         It waits only for the connection, and while UNSETTLED_MAX messages are on their way. Raises nothing that
         is about the message: `Pending.result` does.
         """
+        self._check_turn()
         outgoing = Outgoing(to, body, once, content_type, reply_to, id)
-        batch = self._submit(outgoing, self._driver.deadline(timeout_s), self)
+        batch = self._submit(outgoing, self._driver.deadline(timeout_s))
         pending = Pending(self, Sending(batch, batch.last))
         self._submitted.append(pending)
         if self._driver.unlooked >= LOOK_EVERY or not self._driver.ready:
@@ -215,11 +217,14 @@ class Client(Shell):
         One that is refused does not keep the others. `timeout_s` is for each, from when it was taken. What is taken
         is sent at once, also if the next is long in coming.
         """
+        self._check_turn()
         waiting: deque[Batch] = deque()
         driver, asker, told = self._driver, object(), 0
 
         def give(outgoings: list[Outgoing]) -> None:
-            waiting.extend(self._submit_all(outgoings, driver.deadline(timeout_s), asker))
+            for batch in self._submit_all(outgoings, driver.deadline(timeout_s), asker):
+                if not waiting or waiting[-1] is not batch:
+                    waiting.append(batch)
 
         try:
             for _ in giving(messages, driver, give):
@@ -233,21 +238,18 @@ class Client(Shell):
                 yield from waiting[0].outcomes(told)
                 told += len(waiting.popleft().ids)
         finally:
-            driver.withdraw(waiting)  # the caller wants no more
+            driver.withdraw(dict.fromkeys(waiting))  # the caller wants no more
 
-    def _submit_all(self, outgoings: list[Outgoing], deadline: float, asker: object) -> list[Batch]:
-        """Give messages to be sent; they are all there is in these batches, in order."""
+    def _submit_all(self, outgoings: list[Outgoing], deadline: float, asker: object) -> Iterator[Batch]:
+        """Give messages to be sent; yields the batch that each is the last of, or that all are."""
         usual = self._driver.submit_usual(outgoings, deadline, asker)
         if usual is not None:
-            return [usual]
-        batches = list[Batch]()
+            yield usual
+            return
         for outgoing in outgoings:
-            batch = self._submit(outgoing, deadline, asker)
-            if not batches or batches[-1] is not batch:
-                batches.append(batch)
-        return batches
+            yield self._submit(outgoing, deadline, asker)
 
-    def _submit(self, outgoing: Outgoing, deadline: float, asker: object) -> Batch:
+    def _submit(self, outgoing: Outgoing, deadline: float, asker: object = None) -> Batch:
         """Give a message to be sent: the last of this batch."""
         if outgoing.once is not None and self._driver.account is None:
             try:
@@ -314,6 +316,7 @@ class Client(Shell):
 
         What isn't in the mailbox is listed in the answer, the rest is marked.
         """
+        self._check_turn()
         deadline = self._driver.deadline(None)
         total = Acked(id=1)
         for seqs, ids in calls.sort_marks(messages):
@@ -369,12 +372,19 @@ class Client(Shell):
 
     def wait_for(self, waiter: Waiter | Sending | Batch, until: float | None = None) -> None:
         """Keep the connection going until an answer is there. Raises TimeoutError if it isn't, `until` then."""
+        self._check_turn()
         while not waiter.done:
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError("the outcome is not known yet")
             self._driver.step(until)
 
+    def _check_turn(self) -> None:
+        """Raise RuntimeError if it is `send_many`'s own input that calls: somebody else looks after the client then."""
+        if self._driver.away:
+            raise RuntimeError("send_many is waiting for its own messages: what makes them needs a client of its own")
+
     def _call(self, call: Call[T], deadline: float | None = None) -> T:
+        self._check_turn()
         driver = self._driver
         waiter = driver.ask(call.header, driver.deadline(None) if deadline is None else deadline)
         return call.read(*self._answer(waiter))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Final, cast
 
-from restante.events import Submission
+from restante.events import Columns, Row
 from restante.messages import Outgoing
 from restante.wire import limits
 from restante.wire.envelopes import TEXT
@@ -48,16 +48,12 @@ class Composer:
 
     def new_id(self) -> bytes:
         """A message or operation id: a UUIDv7."""
-        return self._ids.make(_now_us())
+        return self._ids.make(now_us())
 
-    def begin(self, deadline: float, owner: object) -> Submission:
-        """A submission, for messages that are composed now."""
-        return Submission(deadline=deadline, sent_at_us=_now_us(), owner=owner)
+    def compose(self, outgoing: Outgoing, account: int | None) -> Row:
+        """A message as it travels. `account` is the sender's number, for `once`.
 
-    def compose(self, outgoing: Outgoing, account: int | None, submission: Submission) -> None:
-        """Put a message behind those of a submission, as it travels. `account` is the sender's number, for `once`.
-
-        Raises EmptyBody, BodyTooLarge, BadName, TooLarge, BadRequest; nothing is put anywhere then.
+        Raises EmptyBody, BodyTooLarge, BadName, TooLarge, BadRequest.
         """
         body, content_type = _content(outgoing)
         to = self._recipients(outgoing.to)
@@ -65,40 +61,37 @@ class Composer:
         if reply_to is not None:
             _check_id(reply_to, "reply_to")
         own_id = outgoing.id is not None or outgoing.once is not None
-        submission.ids.append(_own_id(outgoing, account) if own_id else self._ids.make(submission.sent_at_us))
-        submission.to.append(to)
-        submission.sizes.append(len(body))
-        submission.content_types.append(content_type)
-        submission.reply_to.append(reply_to)
-        submission.bodies.append(body)
+        message_id = _own_id(outgoing, account) if own_id else self._ids.make(now_us())
+        return message_id, to, len(body), content_type, reply_to, body
 
-    def compose_usual(self, outgoings: Sequence[Outgoing], submission: Submission) -> bool:
-        """Put messages behind those of a submission, if there is nothing unusual about any of them: bytes or text, not
-        large, to one name, and nothing else said. Else False, and nothing is put anywhere.
+    def compose_usual(self, outgoings: Sequence[Outgoing]) -> Columns | None:
+        """Messages as they travel, if there is nothing unusual about any of them: bytes or text, not large, to one
+        name, and nothing else said. Else None.
 
-        What is put is what `compose` puts, for half of what that costs.
+        They are what `compose` makes of each, for half of what that costs.
         """
         bodies, to = [each.body for each in outgoings], [each.to for each in outgoings]
         plain = all(o.content_type is None is o.once and o.reply_to is None is o.id for o in outgoings)
         if not (plain and USUAL_BODIES.issuperset(map(type, bodies)) and set(map(type, to)) == {str}):
-            return False
+            return None
         names = cast("list[str]", to)
         try:
             for name in set(names).difference(self._known):
                 self._recipients(name)
             contents = [body.encode() if isinstance(body, str) else body for body in bodies]
         except (ChatError, UnicodeEncodeError):
-            return False
+            return None
         sizes = list(map(len, contents))
         if min(sizes) == 0 or max(sizes) > USUAL_BYTES_MAX:
-            return False
-        submission.ids += self._ids.make_many(len(names), submission.sent_at_us)
-        submission.to += names
-        submission.sizes += sizes
-        submission.content_types += [TEXT if _is_text(content) else BINARY for content in contents]
-        submission.reply_to += [None] * len(names)
-        submission.bodies += contents
-        return True
+            return None
+        return Columns(
+            ids=self._ids.make_many(len(names), now_us()),
+            to=[*names],
+            sizes=sizes,
+            content_types=[TEXT if _is_text(content) else BINARY for content in contents],
+            reply_to=[None] * len(names),
+            bodies=contents,
+        )
 
     def _recipients(self, to: str | Iterable[str]) -> str | list[str]:
         """One name, or several."""
@@ -114,7 +107,7 @@ class Composer:
         return known
 
 
-def _now_us() -> int:
+def now_us() -> int:
     """Wall time, in microseconds since the epoch."""
     return time.time_ns() // 1_000
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, cast
 
-from restante.composing import Composer
+from restante.composing import Composer, now_us
 from restante.events import (
     Abandoned,
     AckRequested,
@@ -60,9 +60,6 @@ GIVEN_MAX: Final = 256
 LARGE_BYTES: Final = 64 << 10
 """A message of this size is told at once: it is not the telling that costs."""
 
-TOGETHER_S: Final = 0.01
-"""How much later than the first of a batch the last may be given: the time of all is up when that of the last is."""
-
 LOOK_EVERY: Final = 64
 """Messages submitted between two looks at what has come: a look costs about as much as four submissions."""
 
@@ -93,14 +90,12 @@ class Driver:
         self._waiters: dict[int, Waiter] = {}
         self._readings: dict[int, Reading] = {}
         self._last_ticket = 0
-        self._given: list[Submission] = []
+        self._given: list[Batch] = []
         """Messages that the session hasn't been told of: there is no room for them on the way."""
         self._given_messages = 0
         """How many that are."""
-        self._open: Batch | None = None
-        """Whose messages the last of those are, if more may be added to it."""
-        self._open_until = 0.0
-        """The latest deadline of what is added."""
+        self.away = False
+        """The caller waits for its own input, and somebody else may be in here."""
         self._looks_soon = looks_soon
         self._given_max = 1
         """How many there may be: telling by the lot halves what a message costs, where none has to wait for it."""
@@ -162,27 +157,29 @@ class Driver:
         self.feed(AckRequested(waiter.ticket, seqs, ids, read, deadline))
         return waiter
 
-    def submit(self, outgoing: Outgoing, deadline: float, asker: object) -> Batch:
+    def submit(self, outgoing: Outgoing, deadline: float, asker: object = None) -> Batch:
         """Give a message to be sent. It is the last of what this returns: those of one asker that are given in quick
         succession. What is wrong with it is told like any refusal: by that.
 
         A message with `once` is only taken when the account is known (`session.identity`).
         """
-        batch = self._open
-        if batch is None or batch.asker is not asker or not self._given[-1].deadline <= deadline <= self._open_until:
-            batch = self._begin(deadline, asker)
-        submission = self._given[-1]
-        try:
-            self._composer.compose(outgoing, self.account if outgoing.once is not None else None, submission)
+        self._check_open()
+        try:  # what is the caller's own is looked at first: it may call anything
+            row = self._composer.compose(outgoing, self.account if outgoing.once is not None else None)
         except ChatError as error:
-            self._close_open()
+            if self._given:
+                self._given[-1].open = False
             return refused(asker, outgoing, error)
-        batch.outgoings.append(outgoing)
-        submission.deadline = deadline
+        batch = self._given[-1] if self._given else None
+        if batch is None or not (batch.open and batch.asker is asker and batch.deadline <= deadline <= batch.until):
+            batch = Batch(asker, deadline, now_us())
+            self._given.append(batch)
         self._given_messages += 1
         self.unlooked += 1
-        if self._given_messages >= self._given_max or submission.sizes[-1] > LARGE_BYTES:
-            self.unlooked += LOOK_EVERY if submission.sizes[-1] > LARGE_BYTES else 0
+        batch.add(outgoing, row, deadline)
+        size = row[2]
+        if self._given_messages >= self._given_max or size > LARGE_BYTES:
+            self.unlooked += LOOK_EVERY if size > LARGE_BYTES else 0
             self._tell_given()
         return batch
 
@@ -190,14 +187,15 @@ class Driver:
         """Give messages to be sent, as a batch of their own: at half the cost of `submit`, but only if there is nothing
         unusual about any of them (`Composer.compose_usual`). Else None, and none is given.
         """
-        batch = self._begin(deadline, asker)
-        if not self._composer.compose_usual(outgoings, self._given[-1]):
-            self._close_open()
+        self._check_open()
+        columns = self._composer.compose_usual(outgoings)
+        if columns is None:
             return None
+        batch = Batch(asker, deadline, now_us(), columns)
         batch.outgoings = outgoings
         self._given_messages += len(outgoings)
         self.unlooked += len(outgoings)
-        self._close_open()
+        self._given.append(batch)
         if self._given_messages >= self._given_max:
             self._tell_given()
         return batch
@@ -220,47 +218,35 @@ class Driver:
         if self._waiters.pop(waiter.ticket, None) is not None:
             self.feed(Abandoned(waiter.ticket))
 
-    def withdraw(self, batches: Iterable[Batch], place: int | None = None) -> None:
-        """Nobody waits for these any more, or for the message at one place of theirs."""
-        left = frozenset[object](batch for batch in batches if not batch.done)
-        if left:
-            self.feed(Withdrawn(left, place))
+    def withdraw(self, places: Mapping[Batch, Collection[int] | None]) -> None:
+        """Nobody waits any more for the messages of some batches at these places, or (None) for all of theirs."""
+        left: dict[object, Collection[int] | None] = {batch: at for batch, at in places.items() if not batch.done}
+        if left and not self.closed:
+            self.feed(Withdrawn(left))
 
     def new_id(self) -> bytes:
         """An operation id."""
         return self._composer.new_id()
 
-    def _begin(self, deadline: float, asker: object) -> Batch:
-        """A batch, and the submission its messages travel in."""
-        self._close_open()
-        batch, self._open_until = Batch(asker), deadline + TOGETHER_S
-        self._open = batch
-        submission = self._composer.begin(deadline, batch)
-        batch.ids = submission.ids
-        self._given.append(submission)
-        return batch
-
-    def _close_open(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-            if len(self._given[-1]) == 0:  # all that it was begun for was refused
-                self._given.pop()
-
     def _take_given(self) -> Submitted:
-        self._close_open()
+        submissions = [batch.submission() for batch in self._given]
         given, self._given, self._given_messages = self._given, [], 0
-        return Submitted(given)
+        for batch in given:
+            batch.told()
+        return Submitted([each for each in submissions if len(each)])  # who was interrupted may have added none
 
     def _tell_given(self) -> None:
         self.feed(self._take_given())
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RuntimeError("the client is closed")
 
     # --- the loop -----------------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> None:
         """Tell the session what has happened, and do what it wants done."""
-        if self.closed:
-            raise RuntimeError("the client is closed")
+        self._check_open()
         if self._given:
             self._fed.append(self._take_given())
         self._fed.append(event)

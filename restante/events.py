@@ -8,6 +8,7 @@ to the next. Deadlines and `now` are seconds of a monotonic clock. A deadline of
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 
 from msgspec import Struct, field
@@ -15,10 +16,29 @@ from msgspec import Struct, field
 from restante.wire.envelopes import ApartResult, Credit, Entry, Request, ToClient
 from restante.wire.errors import ChatError
 
+Row = tuple[bytes, str | list[str], int, str, bytes | None, bytes]
+"""A message as it travels, and all that a repetition must repeat: id, recipients, size, content type, the id of the
+message it answers, content."""
 
-class Submission(Struct, eq=False):
-    """Messages given together, by columns: what is said of a message stands at its place in each list, its id above all
-    and everything else that a repetition must repeat.
+
+class Columns(Struct, eq=False):
+    """Messages by columns: what is said of one stands at its place in each list."""
+
+    ids: list[bytes] = field(default_factory=list)
+    to: list[str | list[str]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    content_types: list[str] = field(default_factory=list)
+    reply_to: list[bytes | None] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Columns:
+        """Return the columns of some rows."""
+        return cls(*map(list, zip(*rows, strict=True)))
+
+
+class Submission(Columns, eq=False, kw_only=True):
+    """Messages given together.
 
     They share a deadline and an `owner`, whoever gave them; it is the shell's, and comes back with whatever becomes of
     them. What was given together may have to travel apart: `first` is the place that the first of these has among its
@@ -29,12 +49,6 @@ class Submission(Struct, eq=False):
     sent_at_us: int = 0
     owner: object = None
     first: int = 0
-    ids: list[bytes] = field(default_factory=list)
-    to: list[str | list[str]] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    content_types: list[str] = field(default_factory=list)
-    reply_to: list[bytes | None] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
     settled: bool = False
     """The session's own: the owner was told, or wants to hear no more."""
 
@@ -133,24 +147,25 @@ class Abandoned(Struct, frozen=True):
 
 
 class Withdrawn(Struct, frozen=True):
-    """These owners wait for their messages no more, or not for that at one `place`. What was not transmitted yet will
-    not be.
+    """Nobody waits any more for some messages: by their owner, those at these places, or (None) all. What was not
+    transmitted yet will not be.
     """
 
-    owners: frozenset[object]
-    place: int | None = None
+    places: Mapping[object, Collection[int] | None]
 
     def means(self, submission: Submission) -> bool:
         """Whether this, and nothing else, is no longer waited for."""
-        at_place = self.place is None or (len(submission) == 1 and submission.first == self.place)
-        return at_place and submission.owner in self.owners
+        if submission.owner not in self.places:
+            return False
+        places = self.places[submission.owner]
+        return places is None or (len(submission) == 1 and submission.first in places)
 
     def lay_open(self, submission: Submission) -> list[Submission]:
         """A submission in parts, each of which is meant as a whole or not at all."""
-        at = 0 if self.place is None else self.place - submission.first
-        if self.place is None or submission.owner not in self.owners or not 0 <= at < len(submission):
-            return [submission]
-        return submission.cut(at, at + 1)
+        first, stop = submission.first, submission.first + len(submission)
+        meant = [place for place in self.places.get(submission.owner) or () if first <= place < stop]
+        bounds = {place - first + n for place in meant for n in (0, 1)}
+        return submission.cut(*bounds) if meant else [submission]
 
 
 class Received(Struct, frozen=True):

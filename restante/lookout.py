@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from restante.driver import Driver
 from restante.settings import Settings
+from restante.waiting import Batch
 
 T = TypeVar("T")
 
@@ -33,6 +34,8 @@ class Lookout:
         self._timer_at = 0.0
         self._due = False
         """A look comes in the loop's next turn."""
+        self._unwanted: dict[Batch, set[int]] = {}
+        """Messages that nobody waits for any more, of which the session is told in the loop's next turn."""
         self._queue: deque[asyncio.Future[None]] = deque()
         """Who waits for a place among the unsettled, in the order they came."""
 
@@ -74,6 +77,16 @@ class Lookout:
             return
         self._due = True
         self.loop.call_soon(self._look)
+
+    def withdraw_soon(self, batch: Batch, place: int) -> None:
+        """Nobody waits for a message any more. Whoever cancels many does it in one turn, and so are they withdrawn."""
+        if not self._unwanted:
+            self.loop.call_soon(self._withdraw)
+        self._unwanted.setdefault(batch, set()).add(place)
+
+    def _withdraw(self) -> None:
+        unwanted, self._unwanted = self._unwanted, {}
+        self.driver.withdraw(unwanted)
 
     def _look_by(self, at: float) -> None:
         """Look at a time, if nothing happens before."""

@@ -261,7 +261,8 @@ class Stream:
     def expire(self, now: float, untold: Callable[[], ChatError], actions: list[Action]) -> None:
         """End what is past its deadline. `untold` makes the error for what was never transmitted."""
         for submission in self._backlog.expire(now):
-            self._fail(submission, untold(), actions)
+            self._settled(submission)
+            actions.append(Return(submission, [untold() for _ in submission.ids]))
         for envelope in self._flight:
             if envelope.expiry <= now:
                 self._give_up(envelope, now, actions)

@@ -13,10 +13,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from restante.events import Consumed, Followed
+from restante.events import Columns, Consumed, Followed, Row, Submission
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.wire.envelopes import ApartResult, Entry, ToClient
 from restante.wire.errors import ChatError, RefusedError
+
+TOGETHER_S: Final = 0.01
+"""How much later than the first of a batch the last may be given."""
 
 TOLD_PARTS: Final = 8
 """Parts of a subscription's window. What its reader takes is told the session a part at a time; the rest of the window
@@ -51,30 +54,68 @@ class Waiter(Struct, eq=False):
 class Batch:
     """Messages on their way that were given together, and what became of each: all by its place among them.
 
-    It is open as long as messages are added, and until it is closed nothing becomes of any.
+    It is told to the session as one submission, and until then nothing becomes of any. Who is interrupted while a
+    message is added has added none, or one: what is said of it is one row, until it is told.
     """
 
-    __slots__ = ("_left", "_notify", "again", "asker", "errors", "ids", "outgoings", "seqs", "stored_at_us")
+    __slots__ = (
+        "_columns", "_left", "_notify", "_rows", "again", "asker", "deadline", "errors", "ids", "open", "outgoings",
+        "sent_at_us", "seqs", "stored_at_us", "until",
+    )  # fmt: skip
 
-    def __init__(self, asker: object) -> None:
+    def __init__(self, asker: object, deadline: float, sent_at_us: int, columns: Columns | None = None) -> None:
         self.asker = asker
-        """Whose messages these are, all of them."""
+        """Who wants to know the outcome of all of them, message by message; None: nobody does."""
+        self.deadline = deadline
+        self.until = deadline + TOGETHER_S
+        """The latest deadline of what may still be added."""
+        self.sent_at_us = sent_at_us
+        self.open = columns is None
+        """Whether more may be added."""
         self.outgoings: list[Outgoing] = []
+        """Kept for an asker."""
         self.ids: list[bytes] = []
+        """Once it is told, as are these:"""
         self.seqs: list[int] = []
         """Where each is in its mailboxes' order; 0: it is not stored, or not yet."""
         self.stored_at_us: list[int] = []
         self.again: set[int] = set()
         """Those that had been stored before."""
         self.errors: dict[int, ChatError] = {}
+        self._rows: list[Row] = []
+        self._columns = columns
         self._left = -1
-        """How many are not at their end; -1: it is open."""
+        """How many are not at their end; -1: it was not told."""
         self._notify: dict[int, Callable[[], None]] = {}
 
-    def close(self) -> None:
-        """No more are added."""
-        self._left = len(self.ids)
-        self.seqs, self.stored_at_us = [0] * self._left, [0] * self._left
+    def add(self, outgoing: Outgoing, row: Row, deadline: float) -> None:
+        """Put a message behind the others. The time of all is up when that of the last is."""
+        if self.asker is not None:
+            self.outgoings.append(outgoing)
+        self.deadline = deadline
+        self._rows.append(row)
+
+    def submission(self) -> Submission:
+        """What the session is told. From now on no more are added."""
+        self.open = False
+        columns = Columns.of(self._rows) if self._columns is None else self._columns
+        self.ids, messages = columns.ids, len(columns.ids)
+        self.seqs, self.stored_at_us, self._left = [0] * messages, [0] * messages, messages
+        return Submission(
+            deadline=self.deadline,
+            sent_at_us=self.sent_at_us,
+            owner=self,
+            ids=columns.ids,
+            to=columns.to,
+            sizes=columns.sizes,
+            content_types=columns.content_types,
+            reply_to=columns.reply_to,
+            bodies=columns.bodies,
+        )
+
+    def told(self) -> None:
+        """The session has it: contents are kept no longer than there."""
+        self._rows, self._columns = [], None
 
     @property
     def done(self) -> bool:
@@ -84,12 +125,16 @@ class Batch:
     @property
     def last(self) -> int:
         """The place of the one that was added last."""
-        return len(self.outgoings) - 1
+        return len(self._rows or self.ids) - 1
+
+    def id_at(self, place: int) -> bytes:
+        """The id that one is sent with; b"" if it was refused before it had one."""
+        return self._rows[place][0] if self._rows else self.ids[place]
 
     @property
     def pending(self) -> int:
         """The place of the first that is not at its end, of a batch that is not done."""
-        return next(place for place in range(len(self.ids)) if not self.done_at(place))
+        return next(place for place in range(len(self._rows or self.ids)) if not self.done_at(place))
 
     def done_at(self, place: int) -> bool:
         """Whether one is at its end."""
@@ -152,7 +197,7 @@ class Sending(Struct, frozen=True, eq=False):
     @property
     def id(self) -> bytes:
         """The id it is sent with; b"" if it was refused before it had one."""
-        return self.batch.ids[self.place]
+        return self.batch.id_at(self.place)
 
     @property
     def done(self) -> bool:
@@ -175,10 +220,10 @@ class Sending(Struct, frozen=True, eq=False):
 
 def refused(asker: object, outgoing: Outgoing, error: ChatError) -> Batch:
     """A message that never got as far as the session."""
-    batch = Batch(asker)
+    batch = Batch(asker, 0.0, 0, Columns(ids=[b""]))
     batch.outgoings.append(outgoing)
-    batch.ids.append(b"")
-    batch.close()
+    batch.submission()
+    batch.told()
     batch.fail(0, [error])
     return batch
 

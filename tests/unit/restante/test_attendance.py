@@ -31,6 +31,7 @@ class OneAtATime:
     session = Session()
     account: int | None = 1
     handful = 64
+    away = False
 
     def __init__(self) -> None:
         self.within = self.drains = 0
@@ -166,6 +167,43 @@ def test_what_goes_wrong_meanwhile_is_the_callers(driver: OneAtATime) -> None:
     driver.error = RuntimeError("the socket is gone")
     with pytest.raises(RuntimeError, match="the socket is gone"):
         list(driver.giving(messages(2, pause_s=0.2)))
+
+
+def test_what_can_t_be_given_meanwhile_keeps_nobody_else_waiting(driver: OneAtATime) -> None:
+    drains = list[int]()
+
+    def slow() -> Iterator[Outgoing]:
+        yield from messages(1)
+        NEVER.wait(0.1)
+        drains.append(driver.drains)
+        NEVER.wait(0.1)
+        drains.append(driver.drains)
+        yield from messages(1)
+
+    def refuse(outgoings: list[Outgoing]) -> None:
+        raise TypeError("that is no message")
+
+    with pytest.raises(TypeError, match="no message"):
+        list(giving(slow(), cast("Driver", driver), refuse))
+    assert drains[1] > drains[0] > 0
+
+
+class Rows:
+    """Has a length, and makes each message as it is asked for it, in one buffer."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        buffer = bytearray(1)
+        for number in range(len(self)):
+            buffer[:] = str(number).encode()
+            yield Outgoing("bob", cast("bytes", buffer))
+
+
+def test_what_has_a_length_and_makes_its_messages_gives_each_at_once(driver: OneAtATime) -> None:
+    list(giving(Rows(), cast("Driver", driver), driver.give))
+    assert driver.given == [[0], [1], [2], [3], [4]]
 
 
 def test_the_thread_ends_with_the_input_however_it_ends(driver: OneAtATime) -> None:

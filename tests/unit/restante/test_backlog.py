@@ -91,7 +91,7 @@ def test_only_what_is_past_its_deadline_goes() -> None:
 
 
 def test_only_what_stands_alone_at_a_place_is_meant() -> None:
-    withdrawn = Withdrawn(frozenset({"ours"}), place=1)
+    withdrawn = Withdrawn({"ours": {1}})
     one, two, three = submission([1, 2, 3], owner="ours").cut(1, 2)
     assert [withdrawn.means(each) for each in (one, two, three)] == [False, True, False]
     assert not withdrawn.means(submission([1, 2, 3], owner="ours"))
@@ -102,7 +102,7 @@ def test_only_what_stands_alone_at_a_place_is_meant() -> None:
 def test_one_message_is_withdrawn_from_among_those_it_was_given_with() -> None:
     backlog = Backlog()
     backlog.add([submission([1, 2, 3], owner="ours"), submission([4, 5, 6], owner="theirs")])
-    (gone,) = backlog.withdraw(Withdrawn(frozenset({"ours"}), place=1))
+    (gone,) = backlog.withdraw(Withdrawn({"ours": {1}}))
     assert list(map(ticket_of, gone.ids)) == [2]
     taken, _ = backlog.take(Limits())
     assert [(each.first, list(map(ticket_of, each.ids))) for each in taken] == [(0, [1]), (2, [3]), (0, [4, 5, 6])]

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from restante.composing import BINARY, HEAD_BYTES, USUAL_BYTES_MAX, Composer, _is_text
-from restante.events import Submission
+from restante.events import Columns
 from restante.messages import Outgoing
 from restante.wire.envelopes import TEXT
 from restante.wire.errors import BadName, BadRequest, BodyTooLarge, ChatError, EmptyBody
@@ -26,11 +26,9 @@ def composer() -> Composer:
     return made
 
 
-def composed(composer: Composer, outgoing: Outgoing, account: int | None = None) -> Submission:
-    """A submission of this message alone."""
-    submission = composer.begin(1.0, None)
-    composer.compose(outgoing, account, submission)
-    return submission
+def composed(composer: Composer, outgoing: Outgoing, account: int | None = None) -> Columns:
+    """The columns of this message alone."""
+    return Columns.of([composer.compose(outgoing, account)])
 
 
 @given(st.one_of(st.binary(max_size=100), st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))))
@@ -98,10 +96,8 @@ def test_a_list_of_one_is_one(composer: Composer) -> None:
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_what_can_be_refused_without_asking_is(composer: Composer, outgoing: Outgoing, error: type[ChatError]) -> None:
-    submission = composer.begin(1.0, None)
     with pytest.raises(error):
-        composer.compose(outgoing, 1, submission)
-    assert len(submission) == len(submission.to) == len(submission.bodies) == 0
+        composer.compose(outgoing, 1)
 
 
 OUTGOINGS = st.builds(
@@ -118,13 +114,11 @@ OUTGOINGS = st.builds(
 @given(outgoings=st.lists(OUTGOINGS, min_size=1, max_size=4))
 @example(outgoings=[Outgoing(KNOWN, b"x"), Outgoing("new", "é"), Outgoing(KNOWN, b"\xff")])
 def test_what_is_composed_together_is_what_is_composed_one_by_one(outgoings: list[Outgoing]) -> None:
-    together, alone = Composer(), Composer()
-    usual, other = together.begin(1.0, None), alone.begin(1.0, None)
-    if not together.compose_usual(outgoings, usual):
-        assert [len(usual), len(usual.to), len(usual.bodies)] == [0, 0, 0]
+    usual = Composer().compose_usual(outgoings)
+    if usual is None:
         return
-    for outgoing in outgoings:
-        alone.compose(outgoing, 1, other)
+    alone = Composer()
+    other = Columns.of([alone.compose(outgoing, 1) for outgoing in outgoings])
     for column in ("to", "sizes", "content_types", "reply_to", "bodies"):
         assert getattr(usual, column) == getattr(other, column)
     assert len(set(usual.ids)) == len(outgoings)
@@ -133,5 +127,4 @@ def test_what_is_composed_together_is_what_is_composed_one_by_one(outgoings: lis
 @pytest.mark.parametrize("body", [b"x", b"\xff", "text", "é"])
 @pytest.mark.parametrize("to", [KNOWN, "new"])
 def test_what_is_usual_is_composed_together(to: str, body: str | bytes) -> None:
-    composer = Composer()
-    assert composer.compose_usual([Outgoing(to, body)] * 3, composer.begin(1.0, None))
+    assert Composer().compose_usual([Outgoing(to, body)] * 3) is not None

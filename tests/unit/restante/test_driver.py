@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from restante import driver as driver_module
-from restante.driver import GIVEN_MAX, TOGETHER_S, Driver
+from restante.driver import GIVEN_MAX, Driver
 from restante.events import Lost, Received
 from restante.messages import Outgoing
 from restante.settings import read_settings
+from restante.waiting import TOGETHER_S, Batch
 from restante.wire.envelopes import Credit, Request
 from restante.wire.errors import NotLoggedIn, UnreachableError
 
@@ -96,7 +97,7 @@ class TestBatches:
         first = driver.submit(Outgoing("bob", "1"), driver.deadline(4.0), "one")
         clock.now += TOGETHER_S / 2
         assert driver.submit(Outgoing("bob", "2"), driver.deadline(4.0), "one") is first
-        assert [first.last, len(first.ids)] == [1, 2]
+        assert [first.last, len(first._rows)] == [1, 2]
         assert not first.done
 
     @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ class TestBatches:
         clock.now += later_s
         second = driver.submit(Outgoing("bob", "2"), driver.deadline(timeout_s), asker)
         assert second is not first
-        assert [len(first.ids), len(second.ids)] == [1, 1]
+        assert [len(first._rows), len(second._rows)] == [1, 1]
 
     def test_none_is_given_less_time_than_it_was_to_have(self, driver: Driver, clock: Clock) -> None:
         batch = driver.submit(Outgoing("bob", "1"), driver.deadline(1.0), None)
@@ -136,6 +137,42 @@ class TestBatches:
         one = driver.submit(Outgoing("bob", "1"), driver.deadline(4.0), None)
         three = driver.submit_usual([Outgoing("bob", "2")] * 3, driver.deadline(4.0), None)
         assert three is not None
-        assert [len(one.ids), len(three.ids), driver._given_messages, driver.unlooked] == [1, 3, 4, 4]
+        assert [driver._given_messages, driver.unlooked, one.open, three.open] == [4, 4, True, False]
         driver.close()
-        assert [one.done, three.done] == [True, True]
+        assert [one.done, three.done, len(one.ids), len(three.ids)] == [True, True, 1, 3]
+
+    def test_what_makes_its_recipients_may_use_the_client(self, driver: Driver) -> None:
+        """It does so before the message has a place beside others."""
+
+        def recipients() -> Iterator[str]:
+            driver.drain()
+            yield "bob"
+
+        first = driver.submit(Outgoing("bob", "1"), driver.deadline(4.0))
+        second = driver.submit(Outgoing(recipients(), "2"), driver.deadline(4.0))
+        assert second is not first
+        driver.drain()
+        assert [len(first.ids), len(second.ids), driver.session.stream.unsettled] == [1, 1, 2]
+
+    @pytest.mark.parametrize("where", ["__init__", "add"])
+    def test_who_is_interrupted_adds_a_message_or_none(
+        self, driver: Driver, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Batch, where, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                driver.submit(Outgoing("bob", "1"), driver.deadline(4.0))
+        batch = driver.submit(Outgoing("bob", "2"), driver.deadline(4.0))
+        driver.drain()
+        assert (driver.session.stream.unsettled, batch.last, len(batch.ids)) == (1, 0, 1)
+
+    def test_a_client_that_is_closed_takes_nothing(self, driver: Driver) -> None:
+        driver.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            driver.submit(Outgoing("bob", "1"), driver.deadline(4.0))
+        with pytest.raises(RuntimeError, match="closed"):
+            driver.submit_usual([Outgoing("bob", "1")], driver.deadline(4.0), None)
+        driver.withdraw({Batch(None, 4.0, 0): None})

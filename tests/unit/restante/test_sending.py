@@ -290,6 +290,12 @@ class TestTime:
         assert isinstance(play.told[1], errors.UnreachableError)
         assert not isinstance(play.told[1], errors.OutcomeUnknown)
 
+    def test_each_has_an_error_of_its_own(self) -> None:
+        play = Play()
+        play.submit([1, 2], timeout_s=3)
+        play.pass_time(4)
+        assert play.told[1] is not play.told[2]
+
     def test_what_waits_behind_a_full_window_never_went_either(self) -> None:
         play = ready()
         play.submit_each(range(1, EAGER_ENVELOPES + 2), timeout_s=3)
@@ -356,8 +362,8 @@ class TestTime:
         play = Play()
         play.submit([1])
         play.submit([2, 3, 4])
-        play.feed(events.Withdrawn(frozenset({1})))
-        play.feed(events.Withdrawn(frozenset({2}), place=1))
+        play.feed(events.Withdrawn({1: None}))
+        play.feed(events.Withdrawn({2: {1}}))
         play.let_in()
         assert [tickets_of(send) for send in play.take_sends()] == [[2, 4]]
         assert not play.told
@@ -366,7 +372,7 @@ class TestTime:
         play = ready()
         play.submit([1, 2, 3])
         (send,) = play.take_sends()
-        play.feed(events.Withdrawn(frozenset({1}), place=1))
+        play.feed(events.Withdrawn({1: {1}}))
         play.lose()
         play.pass_time(2)
         play.let_in()
@@ -380,7 +386,7 @@ class TestTime:
         play.submit([1, 2, 3], timeout_s=3)
         (send,) = play.take_sends()
         play.pass_time(4)
-        play.feed(events.Withdrawn(frozenset({1}), place=1))
+        play.feed(events.Withdrawn({1: {1}}))
         play.accept(send)
         assert {type(outcome) for outcome in play.told.values()} == {errors.OutcomeUnknown}
         assert play.session.stream.unsettled == 0
@@ -389,7 +395,7 @@ class TestTime:
         play = ready()
         play.submit([1, 2, 3])
         (send,) = play.take_sends()
-        play.feed(events.Withdrawn(frozenset({1}), place=1))
+        play.feed(events.Withdrawn({1: {1}}))
         play.accept(send)
         assert play.told == {1: Result(seq=1), 3: Result(seq=3)}
 
@@ -441,9 +447,10 @@ def test_no_deadline_is_overlooked_and_nothing_is_counted_wrong(seed: int) -> No
         elif what < 0.7 and waiting:
             ticket = dice.choice(list(waiting))
             owner = waiting[ticket][0]
-            place = dice.choice([None, ticket - owner])
-            play.feed(events.Withdrawn(frozenset({owner}), place))
-            waiting = {t: w for t, w in waiting.items() if not (w[0] == owner and place in (None, t - owner))}
+            places = dice.choice([None, {ticket - owner}, {ticket - owner, ticket - owner + 2}])
+            play.feed(events.Withdrawn({owner: places}))
+            gone = {t for t, w in waiting.items() if w[0] == owner and (places is None or t - owner in places)}
+            waiting = {t: w for t, w in waiting.items() if t not in gone}
         elif what < 0.75:
             play.lose()
             play.sent.clear()

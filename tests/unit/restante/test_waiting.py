@@ -7,7 +7,7 @@ import pytest
 from restante.events import Consumed, Followed
 from restante.messages import Outcome, Outgoing, Receipt
 from restante.waiting import TOLD_PARTS, Batch, Reading, Sending, refused
-from restante.wire.envelopes import ApartResult, Entry, Result
+from restante.wire.envelopes import TEXT, ApartResult, Entry, Result
 from restante.wire.errors import Busy, MailboxFull, RefusedError, UnknownRecipient
 
 WANTED = Followed(7, messages=80, bytes=8_000)
@@ -19,9 +19,17 @@ IDS = [bytes([number]) * 16 for number in range(4)]
 
 def batch() -> Batch:
     """Four messages, given."""
-    made = Batch("asker")
-    made.outgoings, made.ids = list(OUTGOINGS), list(IDS)
-    made.close()
+    made = open_batch()
+    made.submission()
+    made.told()
+    return made
+
+
+def open_batch() -> Batch:
+    """The same, before the session is told of them."""
+    made = Batch("asker", 1.0, 2)
+    for outgoing, message_id in zip(OUTGOINGS, IDS, strict=True):
+        made.add(outgoing, (message_id, "bob", 1, TEXT, None, str(outgoing.body).encode()), 1.0)
     return made
 
 
@@ -80,9 +88,16 @@ class TestBatch:
         assert isinstance(Sending(made, 1).error, RefusedError)
 
     def test_an_open_one_is_not_done(self) -> None:
-        made = Batch("asker")
-        made.outgoings, made.ids = list(OUTGOINGS), list(IDS)
+        made = open_batch()
+        assert [Sending(made, place).id for place in range(4)] == IDS
         assert (made.done, made.done_at(0), made.stored(3), made.last, made.pending) == (False, False, False, 3, 0)
+
+    def test_outgoings_are_kept_for_who_asks_for_outcomes_alone(self) -> None:
+        made = Batch(None, 1.0, 2)
+        made.add(OUTGOINGS[0], (IDS[0], "bob", 1, TEXT, None, b"0"), 1.0)
+        submission = made.submission()
+        made.told()
+        assert (submission.bodies, submission.owner, made.outgoings, made._rows) == ([b"0"], made, [], [])
 
     def test_what_is_refused_at_once_has_no_id(self) -> None:
         made = refused("asker", OUTGOINGS[0], Busy("later"))
