@@ -74,8 +74,8 @@ class Batch:
         """Whether more may be added."""
         self.outgoings: list[Outgoing] = []
         """Kept for an asker."""
-        self.ids: list[bytes] = []
-        """Once it is told, as are these:"""
+        self.ids: list[bytes] = [] if columns is None else columns.ids
+        """Of all, once it is told, as are `seqs` and `stored_at_us`."""
         self.seqs: list[int] = []
         """Where each is in its mailboxes' order; 0: it is not stored, or not yet."""
         self.stored_at_us: list[int] = []

@@ -7,9 +7,9 @@ import gc
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,7 +18,7 @@ from restante.driver import GIVEN_MAX, UNSETTLED_BYTES_MAX
 from restante.events import Followed
 from restante.lookout import HELD_S
 from restante.sending import EAGER_ENVELOPES
-from restante.waiting import Waiter
+from restante.waiting import Batch, Waiter
 from restante.wire import envelopes, errors, limits
 from restante.wire.address import Address
 from restante.wire.envelopes import TEXT, Ack, Credit, Fetch, Hello, Login, Overview, Passwd, Register, Send
@@ -608,6 +608,25 @@ class TestBlocking:
         broker.silent.clear()
         assert client.overview().name == "alice"
 
+    def test_what_is_no_message_takes_with_it_all_that_did_not_go(self, broker: FakeBroker, client: Client) -> None:
+        client.overview()
+        broker.silent.add(Send)
+        wrong = Outgoing("bob", cast("bytes", {"no": "body"}))
+        outgoings = [Outgoing("bob", str(n)) for n in range(9)]
+        with pytest.raises(TypeError):
+            list(client.send_many([*outgoings[:7], wrong, *outgoings[7:]]))
+        assert (client._driver.session.stream.unsettled, client._driver._given) == (0, [])
+
+    def test_what_makes_messages_needs_a_client_of_its_own(self, client: Client) -> None:
+        def asking() -> Iterator[Outgoing]:
+            yield Outgoing("bob", "first")
+            client.lookup(["bob"])
+            yield Outgoing("bob", "second")
+
+        with pytest.raises(RuntimeError, match="a client of its own"):
+            list(client.send_many(asking()))
+        assert client.overview().name == "alice"
+
 
 class TestAsyncio:
     """What only the asyncio client has."""
@@ -734,6 +753,49 @@ class TestAsyncio:
                 await asyncio.sleep(0)
                 cancelled.cancel()
                 assert await other == ["bob"]
+
+        self.run(broker, body)
+
+    def test_sends_that_are_cancelled_together_are_withdrawn_together(
+        self, broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def body(client: AsyncClient) -> None:
+            await client.overview()
+            broker.silent.add(Send)
+            driver, withdrawals = client._lookout.driver, list[int]()
+            withdraw = driver.withdraw
+
+            def counted(places: Mapping[Batch, Collection[int] | None]) -> None:
+                withdrawals.append(len(places))
+                withdraw(places)
+
+            monkeypatch.setattr(driver, "withdraw", counted)
+            sends = [asyncio.create_task(client.send("bob", str(n))) for n in range(2_000)]
+            await asyncio.sleep(0.05)
+            assert driver.session.stream.unsettled == 2_000
+            for each in reversed(sends):
+                each.cancel()
+            assert set(map(type, await asyncio.gather(*sends, return_exceptions=True))) == {asyncio.CancelledError}
+            await asyncio.sleep(0)
+            assert driver.session.stream.unsettled == 0
+            assert len(withdrawals) <= 3
+
+        self.run(broker, body)
+
+    def test_who_is_cancelled_as_the_client_is_closed_is_cancelled(self, broker: FakeBroker) -> None:
+        async def body(client: AsyncClient) -> None:
+            broker.silent.add(Send)
+            sends = [asyncio.create_task(client.send("bob", str(n))) for n in range(4)]
+            await asyncio.sleep(0.05)
+            sends[0].cancel()
+            await asyncio.sleep(0)
+            await client.close()
+            sends[1].cancel()
+            outcomes = await asyncio.gather(*sends, return_exceptions=True)
+            assert isinstance(outcomes[0], asyncio.CancelledError)
+            assert all(isinstance(each, (asyncio.CancelledError, errors.OutcomeUnknown)) for each in outcomes)
+            with pytest.raises(RuntimeError, match="closed"):
+                await client.send("bob", "late")
 
         self.run(broker, body)
 
