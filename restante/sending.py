@@ -194,6 +194,8 @@ class Stream:
             envelope.doubtful = True
             return False
         self._flight.remove(envelope)
+        if self._go_back is not None:  # what was expected then is no more, if this was accepted since
+            self._go_back = max(self._go_back, envelope.n + 1)
         stop = 0
         for submission in envelope.submissions:
             start, stop = stop, stop + len(submission)

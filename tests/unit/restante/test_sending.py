@@ -227,6 +227,18 @@ class TestOrder:
         play.gap(second, 1)  # the broker lost its count, and says so
         assert [send.n for send in play.take_sends()] == [1]
 
+    def test_what_was_accepted_meanwhile_counts_whatever_was_expected_before(self) -> None:
+        """As when an envelope that was refused came a second time, and was taken then (simulation seed 41327)."""
+        play = one_by_one()
+        play.submit_each([1, 2, 3, 4])
+        first, second, third, fourth = play.take_sends()
+        play.gap(first, 2)
+        play.accept(second)
+        play.accept(third)
+        play.refuse(fourth, "busy", wait_s=0)
+        play.pass_time(1)
+        assert [(send.n, tickets_of(send)) for send in play.take_sends()] == [(4, [1]), (5, [4])]
+
     def test_a_broker_that_expects_what_it_gets_does_not_make_it_spin(self) -> None:
         play = ready()
         play.submit([1], timeout_s=10)
