@@ -215,7 +215,7 @@ class Client(Shell):
         """Send messages, taking them as there is room for them; gives the outcome of each, in their order.
 
         One that is refused does not keep the others. `timeout_s` is for each, from when it was taken. What is taken
-        is sent at once, also if the next is long in coming.
+        is sent at once, also if the next is long in coming. What makes the messages may not use this client.
         """
         self._check_turn()
         waiting: deque[Batch] = deque()
