@@ -628,13 +628,6 @@ class TestBlocking:
         assert client.overview().name == "alice"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until it is so; what it takes is not known, that it comes is."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 class TestAsyncio:
     """What only the asyncio client has."""
 
@@ -778,7 +771,8 @@ class TestAsyncio:
 
             monkeypatch.setattr(driver, "withdraw", counted)
             sends = [asyncio.create_task(client.send("bob", str(n))) for n in range(2_000)]
-            await until(lambda: driver.session.stream.unsettled == 2_000)
+            await client.overview()  # is answered after all of them were given
+            assert driver.session.stream.unsettled == 2_000
             for each in reversed(sends):
                 each.cancel()
             assert set(map(type, await asyncio.gather(*sends, return_exceptions=True))) == {asyncio.CancelledError}
@@ -792,7 +786,8 @@ class TestAsyncio:
         async def body(client: AsyncClient) -> None:
             broker.silent.add(Send)
             sends = [asyncio.create_task(client.send("bob", str(n))) for n in range(4)]
-            await until(lambda: client._lookout.driver.session.stream.unsettled == 4)
+            await client.overview()  # is answered after all of them were given
+            assert client._lookout.driver.session.stream.unsettled == 4
             sends[0].cancel()
             await asyncio.sleep(0)
             await client.close()
