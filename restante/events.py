@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -35,6 +36,11 @@ class Columns(Struct, eq=False):
     def of(cls, rows: Iterable[Row]) -> Columns:
         """Return the columns of some rows."""
         return cls(*map(list, zip(*rows, strict=True)))
+
+    @property
+    def lists(self) -> tuple[list[Any], ...]:
+        """All of them, in the order in which they are made."""
+        return self.ids, self.to, self.sizes, self.content_types, self.reply_to, self.bodies
 
 
 class Submission(Columns, eq=False, kw_only=True):
@@ -64,16 +70,11 @@ class Submission(Columns, eq=False, kw_only=True):
     def part(self, start: int, stop: int) -> Submission:
         """Some of these, from one place to before another, as a submission of their own."""
         return Submission(
+            *[column[start:stop] for column in self.lists],
             deadline=self.deadline,
             sent_at_us=self.sent_at_us,
             owner=self.owner,
             first=self.first + start,
-            ids=self.ids[start:stop],
-            to=self.to[start:stop],
-            sizes=self.sizes[start:stop],
-            content_types=self.content_types[start:stop],
-            reply_to=self.reply_to[start:stop],
-            bodies=self.bodies[start:stop],
             settled=self.settled,
         )
 

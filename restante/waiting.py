@@ -101,17 +101,7 @@ class Batch:
         columns = Columns.of(self._rows) if self._columns is None else self._columns
         self.ids, messages = columns.ids, len(columns.ids)
         self.seqs, self.stored_at_us, self._left = [0] * messages, [0] * messages, messages
-        return Submission(
-            deadline=self.deadline,
-            sent_at_us=self.sent_at_us,
-            owner=self,
-            ids=columns.ids,
-            to=columns.to,
-            sizes=columns.sizes,
-            content_types=columns.content_types,
-            reply_to=columns.reply_to,
-            bodies=columns.bodies,
-        )
+        return Submission(*columns.lists, deadline=self.deadline, sent_at_us=self.sent_at_us, owner=self)
 
     def told(self) -> None:
         """The session has it: contents are kept no longer than there."""
