@@ -23,7 +23,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from benchmarks import goals, plots, questions, results, tables
+from benchmarks import goals, plots, questions, quiet, results, tables
 from benchmarks import peers as all_peers
 from benchmarks.peers.peer import STOP_S, NotOffered, Peer
 from benchmarks.processes import end_descendants, raise_file_limit
@@ -92,6 +92,7 @@ class Conductor:
     def _ask(self, stage: Stage, question: Question) -> None:
         """Put one question. Raises Noted if it went wrong."""
         self._say(f"{stage.peer.name}: {question.title} …")
+        quiet.settle(self._sizes.memory)
         try:
             for sample in question.ask(stage, self._sizes):
                 self._take(replace(sample, round=self._round), stage.peer)

@@ -135,7 +135,6 @@ class Stage:
     def __enter__(self) -> Self:
         data = self._folder / "server"
         data.mkdir()
-        os.sync()  # what was written before, by the set-up or the last peer, is nothing that this one should wait for
         try:
             self._server = self.peer.start(data)
         except BaseException:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Final
 
+from benchmarks import quiet
 from benchmarks.peers.peer import NotOffered
 from benchmarks.questions.question import Column, Question, Sample, Sizes
 from benchmarks.stage import Stage
@@ -38,6 +39,7 @@ def fill(stage: Stage, target: int, sizes: Sizes) -> bool:
 
 def looked_at(stage: Stage, sizes: Sizes) -> dict[str, float]:
     """The rate of sends, the time of a page if there is such a thing, and the size on disk."""
+    quiet.settle(sizes.memory)
     sent = stage.alone(stage.role("send", seconds=sizes.seconds, count=sizes.count), seconds=sizes.seconds)
     stage.stored += sent.warm + sent.count
     values = {"rate": sent.count / sent.seconds, "disk": float(stage.server.data_bytes())}

@@ -22,6 +22,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
     """What a rate is measured for."""
     count: int = 0
     """Messages instead, where a test wants few."""
+    memory: int = 1 << 30
+    """Bytes of free memory that are at hand when something is measured (`quiet`): what the fastest peer writes."""
     pace_seconds: float
     rates: tuple[int, ...] = (100, 1_000, 5_000)
     fan_outs: int

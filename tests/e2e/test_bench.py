@@ -25,7 +25,7 @@ from benchmarks import bench
 from benchmarks.questions.question import Sizes
 sys.exit(bench.main(sys.argv[1:], Sizes(
     rounds=1, mailboxes=20, seconds=0.1, count=300, pace_seconds=0.5, rates=(100,), fan_outs=2, growth=(200, 500),
-    growth_s=60.0, clients=(5,), bodies=(4_096,), commands=1,
+    growth_s=60.0, clients=(5,), bodies=(4_096,), commands=1, memory=1 << 20,
 )))
 """
 

@@ -16,6 +16,8 @@ from benchmarks.stage import Stage
 from tests.unit.benchmarks import made
 from tests.unit.benchmarks.made import FakePeer
 
+SMALL = replace(QUICK, memory=1 << 20)
+
 
 def question(
     key: str, *, fresh: bool = False, raises: BaseException | None = None, only: tuple[str, ...] = ()
@@ -30,7 +32,7 @@ def question(
 
 def conduct(tmp_path: Path, some: list[FakePeer], asked: list[Question], rounds: int = 1) -> Results:
     found = made.results()
-    Conductor(some, asked, replace(QUICK, rounds=rounds), tmp_path, found).run()
+    Conductor(some, asked, replace(SMALL, rounds=rounds), tmp_path, found).run()
     assert list(tmp_path.iterdir()) == [], "a server's folder was left"
     return found
 
@@ -58,7 +60,7 @@ def test_a_question_may_be_about_some_peers_only(tmp_path: Path) -> None:
 
 def test_a_quick_run_may_ask_fewer_peers(tmp_path: Path) -> None:
     found = made.results()
-    sizes = replace(QUICK, only={"q": ("a",)})
+    sizes = replace(SMALL, only={"q": ("a",)})
     Conductor([FakePeer("a"), FakePeer("b")], [question("q", fresh=True)], sizes, tmp_path, found).run()
     assert turns(found) == [(0, "a", "q")]
 
