@@ -10,7 +10,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Final, cast
+from weakref import ref
 
 from restante.composing import Composer, now_us
 from restante.events import (
@@ -44,7 +46,7 @@ from restante.settings import Settings
 from restante.transport import DRAIN_MAX, Link
 from restante.waiting import Batch, Reading, Waiter, refused
 from restante.wire.envelopes import Request, ToClient
-from restante.wire.errors import ChatError, SettingsError
+from restante.wire.errors import ChatError, OutcomeUnknown, SettingsError, UnreachableError
 
 UNSETTLED_MAX: Final = 16_384
 """Messages given and not settled, before whoever gives them waits: a window's worth (sending.WINDOW_ENVELOPES full
@@ -59,6 +61,8 @@ GIVEN_MAX: Final = 256
 
 LARGE_BYTES: Final = 64 << 10
 """A message of this size is told at once: it is not the telling that costs."""
+
+BROKEN_OFF: Final = "the client's work was broken off in the middle (Ctrl-C, or an error); it connects anew"
 
 LOOK_EVERY: Final = 64
 """Messages submitted between two looks at what has come: a look costs about as much as four submissions."""
@@ -85,11 +89,14 @@ class Driver:
         self.address = settings.address
         self._composer = Composer()
         where = f"{self.address.host}:{self.address.port}"
-        self.session = Session(where=where, client=client_name, token=settings.token, entropy=os.urandom)
+        self._new_session = partial(Session, where=where, client=client_name, entropy=os.urandom)
+        self.session = self._new_session(token=settings.token)
         self.link = Link(self.address, closing)
         self._waiters: dict[int, Waiter] = {}
         self._readings: dict[int, Reading] = {}
         self._last_ticket = 0
+        self._batches: deque[ref[Batch]] = deque()
+        """All that are not at their end, as long as somebody has them, and some more."""
         self._given: list[Batch] = []
         """Messages that the session hasn't been told of: there is no room for them on the way."""
         self._given_messages = 0
@@ -103,6 +110,8 @@ class Driver:
         """Messages submitted since the last look at what has come, large ones counted as LOOK_EVERY."""
         self._fed: deque[Event] = deque()
         self._feeding = False
+        self._broken_off = False
+        """Somebody was interrupted in the middle of the session's work."""
         self.ready = False
         """Whether what is submitted is transmitted as soon as the window has room."""
         self._was_ready = False
@@ -163,7 +172,7 @@ class Driver:
 
         A message with `once` is only taken when the account is known (`session.identity`).
         """
-        self._check_open()
+        self._check()
         try:  # what is the caller's own is looked at first: it may call anything
             row = self._composer.compose(outgoing, self.account if outgoing.once is not None else None)
         except ChatError as error:
@@ -173,6 +182,7 @@ class Driver:
         batch = self._given[-1] if self._given else None
         if batch is None or not (batch.open and batch.asker is asker and batch.deadline <= deadline <= batch.until):
             batch = Batch(asker, deadline, now_us())
+            self._note(batch)
             self._given.append(batch)
         self._given_messages += 1
         self.unlooked += 1
@@ -180,28 +190,31 @@ class Driver:
         size = row[2]
         if self._given_messages >= self._given_max or size > LARGE_BYTES:
             self.unlooked += LOOK_EVERY if size > LARGE_BYTES else 0
-            self._tell_given()
+            self.feed()
         return batch
 
     def submit_usual(self, outgoings: list[Outgoing], deadline: float, asker: object) -> Batch | None:
         """Give messages to be sent, as a batch of their own: at half the cost of `submit`, but only if there is nothing
         unusual about any of them (`Composer.compose_usual`). Else None, and none is given.
         """
-        self._check_open()
+        self._check()
         columns = self._composer.compose_usual(outgoings)
         if columns is None:
             return None
         batch = Batch(asker, deadline, now_us(), columns)
         batch.outgoings = outgoings
-        self._given_messages += len(outgoings)
-        self.unlooked += len(outgoings)
+        messages = len(outgoings)
+        self._note(batch)
         self._given.append(batch)
+        self._given_messages += messages  # who is interrupted before this counts less than there is, never more
+        self.unlooked += messages
         if self._given_messages >= self._given_max:
-            self._tell_given()
+            self.feed()
         return batch
 
     def follow(self, sender: str, after: int) -> Reading:
         """Subscribe, until `unfollow`."""
+        self._check()
         self._last_ticket += 1
         wanted = Followed(self._last_ticket, sender=sender, after=after)
         reading = self._readings[wanted.follow] = Reading(wanted)
@@ -235,28 +248,31 @@ class Driver:
             batch.told()
         return Submitted([each for each in submissions if len(each)])  # who was interrupted may have added none
 
-    def _tell_given(self) -> None:
-        self.feed(self._take_given())
-
-    def _check_open(self) -> None:
+    def _check(self) -> None:
+        """Before anything is asked: whether it can be. Raises RuntimeError once the client is closed."""
         if self.closed:
             raise RuntimeError("the client is closed")
+        if self._broken_off and not self._feeding:
+            self._begin_anew()
 
     # --- the loop -----------------------------------------------------------------------------------------
 
-    def feed(self, event: Event) -> None:
-        """Tell the session what has happened, and do what it wants done."""
-        self._check_open()
-        if self._given:
-            self._fed.append(self._take_given())
-        self._fed.append(event)
+    def feed(self, event: Event | None = None) -> None:
+        """Tell the session what was given, and what has happened, and do what it wants done."""
+        self._check()
         if self._feeding:
-            return  # from inside an action: its turn comes
-        self._feeding = True
+            self._put_in_line(event)  # from inside an action: its turn comes
+            return
         try:
+            self._feeding = True
+            self._put_in_line(event)
             while self._fed:
                 for action in self.session.handle(self._fed.popleft(), time.monotonic()):
                     self._perform(action)
+        except BaseException:
+            self._broken_off = True  # if that is interrupted too, who comes next does it
+            self._begin_anew()
+            raise
         finally:
             self._feeding = False
         stream = self.session.stream
@@ -270,12 +286,17 @@ class Driver:
     def drain(self) -> int:
         """Take in what has come, and what time has brought; gives how many things came of it."""
         self.unlooked = 0
-        told = self._given_messages
+        told = len(self._given)
         if told:
-            self._tell_given()
-        found = self.link.drain()
-        for event in found:
-            self.feed(event)
+            self.feed()
+        try:
+            found = self.link.drain()
+            for event in found:
+                self.feed(event)
+        except BaseException:
+            self._broken_off = True  # what has come and was not told the session is lost
+            self._begin_anew()
+            raise
         self.due_at = self.session.next_deadline()
         if len(found) >= DRAIN_MAX:
             return len(found)  # there may be more, and time is up for nothing whose answer is there (RULES 22)
@@ -304,6 +325,38 @@ class Driver:
             self.closed = True
             self.link.end()
 
+    def _note(self, batch: Batch) -> None:
+        batches = self._batches
+        while batches and ((first := batches[0]()) is None or first.done):
+            batches.popleft()
+        batches.append(ref(batch))  # no `WeakSet`: who is interrupted in what it does for the dead isn't interrupted
+
+    def _put_in_line(self, event: Event | None) -> None:
+        if self._given:
+            self._fed.append(self._take_given())
+        if event is not None:
+            self._fed.append(event)
+
+    def _begin_anew(self) -> None:
+        """Have another session of the same account, since nobody knows how far this one came: its work was broken off
+        in the middle, by Ctrl-C or by anything else that was raised there. What it had under way is in doubt.
+        """
+        before = self.session
+        self.link.close()
+        self.session = self._new_session(token=before.token, identity=before.identity, connection=before.connection)
+        self._fed.clear()
+        self.ready, self._given_max = False, 1
+        for waiter in list(self._waiters.values()):
+            if not waiter.done:
+                waiter.resolve(None, b"", OutcomeUnknown(f"it is not known whether this happened: {BROKEN_OFF}"))
+        self._waiters.clear()
+        for reading in list(self._readings.values()):
+            reading.end(UnreachableError(f"the subscription is over: {BROKEN_OFF}"))
+        for batch in [each() for each in self._batches]:
+            if batch is not None and not batch.done and batch not in self._given:
+                batch.break_off(BROKEN_OFF)
+        self._broken_off = False
+
     def _perform(self, action: Action) -> None:
         if isinstance(action, Transmit):
             self._mishap(self.link.send(action.header, action.body))
@@ -330,9 +383,10 @@ class Driver:
             self._fed.append(lost)
 
     def _resolve(self, ticket: int, answer: ToClient | None, body: bytes, error: ChatError | None) -> None:
-        waiter = self._waiters.pop(ticket, None)
+        waiter = self._waiters.get(ticket)
         if waiter is not None:
             waiter.resolve(answer, body, error)
+            self._waiters.pop(ticket, None)  # afterwards: who is interrupted in between is not forgotten
 
     def _deliver(self, action: Hand | Mark | EndFollow) -> None:
         reading = self._readings.get(action.follow)
@@ -341,13 +395,12 @@ class Driver:
         if isinstance(action, Hand):
             reading.hand(action.entries, action.contents)
         elif isinstance(action, EndFollow):
-            reading.error = action.error
+            reading.end(action.error)
         elif action.read:
             reading.drop_marked(action.seqs)
-        if reading.notify is not None:
-            reading.notify()
 
     def _waiter(self) -> Waiter:
+        self._check()
         self._last_ticket += 1
         waiter = self._waiters[self._last_ticket] = Waiter(self._last_ticket)
         return waiter

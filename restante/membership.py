@@ -25,9 +25,9 @@ Entropy = Callable[[int], bytes]
 class Membership:
     """The account of a session."""
 
-    def __init__(self, token: bytes | None, asks: Asks, entropy: Entropy) -> None:
+    def __init__(self, token: bytes | None, identity: LoggedIn | None, asks: Asks, entropy: Entropy) -> None:
         self.token = token
-        self.identity: LoggedIn | None = None
+        self.identity = identity
         """Who the account is; kept over a loss of connection."""
         self._asks = asks
         self._entropy = entropy
@@ -57,9 +57,9 @@ class Membership:
 
     def joined(self, identity: LoggedIn, now: float, actions: list[Action]) -> None:
         """The session has an account, on this connection."""
-        self.identity, self._refusal = identity, None
         if identity.token is not None:
-            self.token = identity.token
+            self.token = identity.token  # first: an account that is known always has its token here
+        self.identity, self._refusal = identity, None
         joining, self._joining = self._joining, []
         for ask in joining:
             self._asks.end(ask, identity, b"", now, actions)

@@ -312,7 +312,7 @@ class Stream:
     def _doubt(self, submission: Submission, why: str, actions: list[Action]) -> None:
         """End messages that may be stored."""
         self._settled(submission)
-        actions.append(Return(submission, [_in_doubt(message_id, why) for message_id in submission.ids]))
+        actions.append(Return(submission, [in_doubt(message_id, why) for message_id in submission.ids]))
 
     def _settled(self, submission: Submission) -> None:
         submission.settled = True
@@ -362,6 +362,7 @@ def _halves(submissions: Sequence[Submission]) -> tuple[list[Submission], list[S
     return first, second
 
 
-def _in_doubt(message_id: bytes, why: str) -> OutcomeUnknown:
+def in_doubt(message_id: bytes, why: str) -> OutcomeUnknown:
+    """Return the error of a message that may be stored."""
     text = f"message {show_id(message_id)} was sent, but it is not known whether it was stored: {why}. "
     return OutcomeUnknown(text + "Send it again with the same id: it is never stored twice", message_id=message_id)

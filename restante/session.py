@@ -67,18 +67,30 @@ class Stage(Enum):
 
 
 class Session:
-    """See the module. `where` names the server in errors; `client` is said in `hello`; `entropy` gives dice."""
+    """See the module. `where` names the server in errors; `client` is said in `hello`; `entropy` gives dice.
 
-    def __init__(self, *, where: str, client: str, token: bytes | None, entropy: Entropy) -> None:
+    One that takes another's place is told whose `identity` the token is, and the number of the last `connection`.
+    """
+
+    def __init__(
+        self,
+        *,
+        where: str,
+        client: str,
+        token: bytes | None,
+        entropy: Entropy,
+        identity: LoggedIn | None = None,
+        connection: int = 0,
+    ) -> None:
         self._client = client
         self._entropy = entropy
         self.welcome: Welcome | None = None
         """What the server last said of itself."""
         self.stage = Stage.IDLE
-        self.connection = 0
+        self.connection = connection
         self._last_request_id = 0
         self._asks = Asks(self._new_request_id)
-        self._membership = Membership(token, self._asks, entropy)
+        self._membership = Membership(token, identity, self._asks, entropy)
         self._acking = Acking(self._asks)
         self.stream = Stream(entropy(limits.ID_BYTES), self._new_request_id)
         self._follows = Follows(self._asks)

@@ -56,9 +56,17 @@ class Link:
     def open(self, connection: int) -> Lost | None:
         """Make a new socket, instead of the one there was; why that can't be, if it can't."""
         self.close()
+        self._connection = connection
+        try:
+            self._connect(connection)
+        except zmq.ZMQError as error:  # it may be as little as that there are no descriptors left
+            self.close()
+            return Lost(connection, f"{self._address.endpoint}: {error.strerror}")
+        return None
+
+    def _connect(self, connection: int) -> None:
         if self._context is None:
             self._context = zmq.Context()
-        self._connection = connection
         socket = self._socket = self._context.socket(zmq.DEALER)
         self._configure(socket)
         # the place is gone with the last socket a little later than that: so each has its own
@@ -69,11 +77,7 @@ class Link:
         monitor.connect(place)
         for each in (socket, monitor):
             self._poller.register(each, zmq.POLLIN)
-        try:
-            socket.connect(self._address.endpoint)
-        except zmq.ZMQError as error:
-            return Lost(connection, f"{self._address.endpoint}: {error.strerror}")
-        return None
+        socket.connect(self._address.endpoint)
 
     def send(self, header: Request | Credit, body: bytes) -> Lost | None:
         """Send without waiting; what became of the connection, if it takes nothing any more."""
@@ -123,15 +127,16 @@ class Link:
 
     def close(self) -> None:
         """Close the socket, at once and without waiting for anything."""
-        if self._socket is not None:
+        if self._socket is not None and not self._socket.closed:
             if self._closing is not None:
                 self._closing()
             # Nothing may be told to a monitor that is closed: libzmq's I/O thread would wait to, for ever, and all
             # sockets of the context with it.
             self._socket.disable_monitor()
         for each in (self._socket, self._monitor):
-            if each is not None:
-                self._poller.unregister(each)
+            if each is not None:  # who was interrupted in here has done some of it
+                if each in self._poller:
+                    self._poller.unregister(each)
                 each.close(linger=0)
         self._socket = self._monitor = None
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from restante.events import Columns, Consumed, Followed, Row, Submission
 from restante.messages import Outcome, Outgoing, Receipt
+from restante.sending import in_doubt
 from restante.wire.envelopes import ApartResult, Entry, ToClient
 from restante.wire.errors import ChatError, RefusedError
 
@@ -59,8 +60,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_columns", "_left", "_notify", "_rows", "again", "asker", "deadline", "errors", "ids", "open", "outgoings",
-        "sent_at_us", "seqs", "stored_at_us", "until",
+        "__weakref__", "_columns", "_left", "_notify", "_rows", "again", "asker", "deadline", "errors", "ids", "open",
+        "outgoings", "sent_at_us", "seqs", "stored_at_us", "until",
     )  # fmt: skip
 
     def __init__(self, asker: object, deadline: float, sent_at_us: int, columns: Columns | None = None) -> None:
@@ -161,6 +162,19 @@ class Batch:
         self.errors.update(enumerate(errors, first))
         self._ended(first, len(errors))
 
+    def break_off(self, why: str) -> None:
+        """Nobody will ever know, of those that are not at their end."""
+        if self._left < 0:
+            self.submission()
+            self.told()
+        for place, message_id in enumerate(self.ids):
+            if not self.done_at(place):
+                self.errors[place] = in_doubt(message_id, why)
+        self._left = 0
+        notices, self._notify = self._notify, {}
+        for notice in notices.values():
+            notice()
+
     def outcomes(self, index: int) -> Iterator[Outcome]:
         """What became of each, for `send_many`, whose message with this index is the first."""
         columns = count(index), self.outgoings, self.ids, self.seqs, self.stored_at_us
@@ -232,6 +246,12 @@ class Reading:
     def hand(self, entries: list[Entry], contents: list[bytes]) -> None:
         """Messages came."""
         self.waiting.extend(zip(entries, contents, strict=True))
+        self._tell()
+
+    def end(self, error: ChatError) -> None:
+        """No more will come."""
+        self.error = error
+        self._tell()
 
     def drop_marked(self, seqs: list[int]) -> None:
         """Another session has read these: nobody needs to see them twice."""
@@ -242,6 +262,7 @@ class Reading:
                 self._taken_messages += 1
                 self._taken_bytes += entry.size
         self.waiting = deque(kept)
+        self._tell()
 
     def take(self) -> tuple[Entry, bytes]:
         """The next message."""
@@ -257,3 +278,7 @@ class Reading:
         event = Consumed(self.follow, self._taken_messages, self._taken_bytes)
         self._taken_messages = self._taken_bytes = 0
         return event
+
+    def _tell(self) -> None:
+        if self.notify is not None:
+            self.notify()

@@ -32,7 +32,7 @@ class ModelBroker:
         self.dice = dice
         self.log: dict[bytes, tuple[int, bytes, list[str]]] = {}
         self.limits = envelopes.Limits(messages_per_send=dice.choice([1, 3, 8, 1_000]), message_bytes=1 << 16)
-        self._loses, self._refuses = dice.choice([0.0, 0.0, 0.03]), dice.choice([0.0, 0.2])
+        self.loses, self.refuses = dice.choice([0.0, 0.0, 0.03]), dice.choice([0.0, 0.2])
         self._connection = 0
         self._open = False
         self._expected: dict[bytes, int] = {}
@@ -49,7 +49,7 @@ class ModelBroker:
     def send(self, header: Request | Credit, body: bytes) -> Lost | None:
         if not self._open:
             return Lost(self._connection, "closed")
-        if self.dice.random() < self._loses:
+        if self.dice.random() < self.loses:
             self._open = False
             self._inbox.append(Lost(self._connection, "lost"))
         elif isinstance(header, envelopes.Hello):
@@ -65,7 +65,7 @@ class ModelBroker:
         expected = self._expected.setdefault(send.stream, send.n)
         if send.n != expected:
             return Error(id=send.id, code="gap", expected=expected, retry_after_ms=0)
-        if self.dice.random() < self._refuses:
+        if self.dice.random() < self.refuses:
             code = self.dice.choice(["busy", "busy", "unavailable", "internal"])
             return Error(id=send.id, code=code, retry_after_ms=self.dice.choice([0, 50, 400]))
         self._expected[send.stream] += 1

@@ -79,7 +79,7 @@ def test_a_message_whose_time_is_up_as_one_begins_to_wait_is_not_waited_for(driv
 def test_what_fails_as_it_is_told_is_not_waited_for(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.session._membership.left()  # nobody is logged in, which the session says at once
     with monkeypatch.context() as crowded:
-        crowded.setattr(driver, "_tell_given", lambda: None)
+        crowded.setattr(driver, "feed", lambda: None)
         batch = driver.submit(Outgoing("bob", "hi"), driver.deadline(4.0), None)
     assert not batch.done
     driver.step()

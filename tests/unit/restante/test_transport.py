@@ -48,6 +48,19 @@ def test_a_connection_that_breaks_off_while_it_is_closed_takes_no_later_one_with
         assert not thread.is_alive(), "the context never ended"
 
 
+def test_where_there_is_no_room_for_a_socket_it_is_told_like_any_connection_that_is_not_made() -> None:
+    """EMFILE, of descriptors or of what libzmq allows: it may pass."""
+    link = Link(Address("127.0.0.1", 1, bytes(32)))
+    link._context = zmq.Context()
+    link._context.max_sockets = 1  # the DEALER, and no monitor
+    lost = link.open(1)
+    assert lost is not None
+    assert "Too many open files" in lost.reason
+    assert link.descriptors == ()
+    assert link.send(Ping(id=1), b"") is not None
+    link.end()
+
+
 class Partner:
     """A ROUTER, and a link that is connected to it."""
 
