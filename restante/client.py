@@ -84,8 +84,8 @@ class Client(Shell):
     It belongs to one thread at a time. It connects with the first call, and again whenever the connection is lost; a
     call that can't be carried in `timeout_s` seconds (30 unless configured) raises `UnreachableError`, or
     `OutcomeUnknown` if it may have happened. A call that is interrupted (Ctrl-C) may have happened, and the client goes
-    on: at worst it connects anew, and what else was on its way is in doubt. Whatever is raised on purpose is a `ChatError`: a subclass of
-    `RefusedError` where the server said no (`restante.wire.errors` has the tree).
+    on: at worst it connects anew, and what else was on its way is in doubt. Whatever is raised on purpose is a
+    `ChatError`: a subclass of `RefusedError` where the server said no (`restante.wire.errors` has the tree).
 
     `address` is `chat://HOST[:PORT]/KEY`; `token` 32 bytes, or their text. What isn't given comes from where the
     command takes it from (`restante.settings`). Raises SettingsError.
