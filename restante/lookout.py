@@ -62,9 +62,10 @@ class Lookout:
 
     def do(self, act: Callable[[], T]) -> T:
         """Do something to the driver, and see to it that what comes of it is noticed."""
-        result = act()
-        self.look_soon()
-        return result
+        try:
+            return act()
+        finally:
+            self.look_soon()
 
     def look_soon(self) -> None:
         """Look in the loop's next turn: sending may have swallowed the descriptor's edge, and what was given in this
@@ -110,8 +111,12 @@ class Lookout:
         self._due = False
         if self.driver.closed:
             return
-        if self.driver.drain() and self.driver.link.stirred:
-            self.look_soon()  # there is more, and what was sent meanwhile hides its edge
+        more = True
+        try:
+            more = self.driver.drain() > 0 and self.driver.link.stirred
+        finally:  # whatever was raised there, who waits is not forgotten
+            if more:
+                self.look_soon()  # there is more, and what was sent meanwhile hides its edge
         self._watch()
         for future in islice(self._queue, self.driver.room):
             wake(future)

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import pytest
 
-from restante import AsyncClient, Client, Outcome, Outgoing
-from restante.driver import GIVEN_MAX, UNSETTLED_BYTES_MAX
+from restante import AsyncClient, Client, Outcome, Outgoing, Receipt
+from restante.driver import GIVEN_MAX, UNSETTLED_BYTES_MAX, UNSETTLED_MAX
 from restante.events import Followed
 from restante.lookout import HELD_S
 from restante.sending import EAGER_ENVELOPES
@@ -797,6 +797,51 @@ class TestAsyncio:
             assert all(isinstance(each, (asyncio.CancelledError, errors.OutcomeUnknown)) for each in outcomes)
             with pytest.raises(RuntimeError, match="closed"):
                 await client.send("bob", "late")
+
+        self.run(broker, body)
+
+    def test_an_error_in_the_middle_of_its_work_leaves_nobody_waiting(self, broker: FakeBroker) -> None:
+        """It is raised in the event loop, where nobody asked for anything."""
+        raised = []
+
+        def broken() -> list[Any]:
+            raise MemoryError
+
+        async def body(client: AsyncClient) -> None:
+            loop, driver = asyncio.get_running_loop(), client._lookout.driver
+            loop.set_exception_handler(lambda _, context: raised.append(type(context["exception"])))
+            broker.silent.add(Send)
+            sends = [asyncio.create_task(client.send("bob", str(n))) for n in range(4)]
+            await client.overview()  # is answered after all of them were given
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(driver.link, "drain", broken)
+                sends.append(asyncio.create_task(client.send("bob", "last")))
+                outcomes = await asyncio.gather(*sends, client.overview(), return_exceptions=True)
+            assert [type(each) for each in outcomes[:4]] == [errors.OutcomeUnknown] * 4
+            assert raised[0] is MemoryError
+            broker.silent.clear()
+            assert (await client.send("bob", "after")).seq > 0
+
+        self.run(broker, body)
+
+    def test_after_an_error_there_is_room_for_who_waits_for_room(self, broker: FakeBroker) -> None:
+        async def body(client: AsyncClient) -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+            link = client._lookout.driver.link
+            broker.silent.add(Send)
+            sends = [asyncio.create_task(client.send("bob", str(n))) for n in range(UNSETTLED_MAX + 9)]
+            await client.overview()
+            broker.silent.clear()
+
+            def broken() -> list[Any]:
+                patch.undo()
+                raise MemoryError
+
+            patch = pytest.MonkeyPatch()
+            patch.setattr(link, "drain", broken)
+            client._lookout.look_soon()
+            outcomes = await asyncio.wait_for(asyncio.gather(*sends, return_exceptions=True), 9)
+            assert [type(each) for each in outcomes[UNSETTLED_MAX:]] == [Receipt] * 9
 
         self.run(broker, body)
 
