@@ -291,12 +291,13 @@ class Driver:
             self.feed()
         try:
             found = self.link.drain()
-            for event in found:
-                self.feed(event)
+            self._fed.extend(found)
         except BaseException:
             self._broken_off = True  # what has come and was not told the session is lost
             self._begin_anew()
             raise
+        if found:
+            self.feed()
         self.due_at = self.session.next_deadline()
         if len(found) >= DRAIN_MAX:
             return len(found)  # there may be more, and time is up for nothing whose answer is there (RULES 22)

@@ -608,6 +608,23 @@ class TestBlocking:
         broker.silent.clear()
         assert client.overview().name == "alice"
 
+    def test_an_error_of_whoever_is_told_of_the_connection_is_only_theirs(
+        self, broker: FakeBroker, client: Client
+    ) -> None:
+        def notice(connected: bool) -> None:
+            if not connected:
+                raise ZeroDivisionError
+
+        client.on_connection(notice)
+        client.overview()
+        session = client._driver.session
+        broker.cut()
+        with pytest.raises(ZeroDivisionError):
+            client.overview()
+        assert client.overview().name == "alice"
+        assert client._driver.session is session
+        client.on_connection(lambda _: None)
+
     def test_what_is_no_message_takes_with_it_all_that_did_not_go(self, broker: FakeBroker, client: Client) -> None:
         client.overview()
         broker.silent.add(Send)
