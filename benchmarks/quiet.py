@@ -29,6 +29,8 @@ def settle(memory: int) -> None:
     """
     os.sync()
     size = min(memory, free_bytes() // 2)  # only what is free: who takes more takes it from the page cache
+    if not size:
+        return
     with contextlib.suppress(subprocess.TimeoutExpired):
         command = [sys.executable, "-I", "-S", "-c", TOUCH, str(size)]
         subprocess.run(command, check=False, timeout=TOUCH_S, start_new_session=True)  # Ctrl-C is the conductor's

@@ -204,9 +204,10 @@ class AsyncClient(Shell):
                 await self._call(calls.join(), deadline)
             except ChatError as error:
                 return refused(asker, outgoing, error)
-        batch = self._driver.submit(outgoing, deadline, asker)
-        self._lookout.look_soon()
-        return batch
+        try:
+            return self._driver.submit(outgoing, deadline, asker)
+        finally:
+            self._lookout.look_soon()
 
     def _settle(self, future: asyncio.Future[Receipt], sending: Sending) -> None:
         """Tell what became of a message that was submitted.
@@ -214,8 +215,10 @@ class AsyncClient(Shell):
         What went well needs no flush; what failed is kept for it, so that it is not silent. By a callback of the future
         the same would take a turn of the loop for each message.
         """
-        if future.done():  # cancelled by whoever waited
+        if future.cancelled():  # by whoever waited
             self._submitted.discard(future)
+        elif future.done():
+            return  # it was told, by somebody who was interrupted as they did
         elif sending.error is not None:
             future.set_exception(sending.error)
             future.exception()  # as if it had been looked at: else asyncio complains of what close() ended

@@ -62,6 +62,9 @@ GIVEN_MAX: Final = 256
 LARGE_BYTES: Final = 64 << 10
 """A message of this size is told at once: it is not the telling that costs."""
 
+BATCHES_MIN: Final = 256
+"""Batches of which most may be over, before they are looked through."""
+
 BROKEN_OFF: Final = "the client's work was broken off in the middle (Ctrl-C, or an error); it connects anew"
 
 LOOK_EVERY: Final = 64
@@ -95,8 +98,9 @@ class Driver:
         self._waiters: dict[int, Waiter] = {}
         self._readings: dict[int, Reading] = {}
         self._last_ticket = 0
-        self._batches: deque[ref[Batch]] = deque()
-        """All that are not at their end, as long as somebody has them, and some more."""
+        self._batches: list[ref[Batch]] = []
+        """All that are not over, as long as somebody has them, and as many more."""
+        self._sweep_at = BATCHES_MIN
         self._given: list[Batch] = []
         """Messages that the session hasn't been told of: there is no room for them on the way."""
         self._given_messages = 0
@@ -279,9 +283,7 @@ class Driver:
         by_the_lot = stream.crowded or (self._looks_soon and stream.active)
         self._given_max = GIVEN_MAX if by_the_lot else 1
         self.ready = self.session.stage is Stage.READY
-        if self.noticed is not None and self.ready != self._was_ready:
-            self._was_ready = self.ready
-            self.noticed(self.ready)
+        self._tell_ready()
 
     def drain(self) -> int:
         """Take in what has come, and what time has brought; gives how many things came of it."""
@@ -298,6 +300,7 @@ class Driver:
             raise
         if found:
             self.feed()
+        self._tell_ready()
         self.due_at = self.session.next_deadline()
         if len(found) >= DRAIN_MAX:
             return len(found)  # there may be more, and time is up for nothing whose answer is there (RULES 22)
@@ -326,11 +329,17 @@ class Driver:
             self.closed = True
             self.link.end()
 
+    def _tell_ready(self) -> None:
+        if self.noticed is not None and self.ready != self._was_ready:
+            self._was_ready = self.ready
+            self.noticed(self.ready)
+
     def _note(self, batch: Batch) -> None:
-        batches = self._batches
-        while batches and ((first := batches[0]()) is None or first.done):
-            batches.popleft()
-        batches.append(ref(batch))  # no `WeakSet`: who is interrupted in what it does for the dead isn't interrupted
+        if len(self._batches) >= self._sweep_at:
+            self._batches = [each for each in self._batches if (kept := each()) is not None and not kept.over]
+            self._sweep_at = max(BATCHES_MIN, 2 * len(self._batches))
+        # No `WeakSet`: an interruption in what that does for the dead is swallowed.
+        self._batches.append(ref(batch))
 
     def _put_in_line(self, event: Event | None) -> None:
         if self._given:
@@ -344,18 +353,21 @@ class Driver:
         """
         before = self.session
         self.link.close()
-        self.session = self._new_session(token=before.token, identity=before.identity, connection=before.connection)
-        self._fed.clear()
         self.ready, self._given_max = False, 1
         for waiter in list(self._waiters.values()):
             if not waiter.done:
                 waiter.resolve(None, b"", OutcomeUnknown(f"it is not known whether this happened: {BROKEN_OFF}"))
+            elif waiter.notify is not None:
+                waiter.notify()
         self._waiters.clear()
         for reading in list(self._readings.values()):
             reading.end(UnreachableError(f"the subscription is over: {BROKEN_OFF}"))
         for batch in [each() for each in self._batches]:
-            if batch is not None and not batch.done and batch not in self._given:
+            if batch is not None and not batch.over and batch not in self._given:
                 batch.break_off(BROKEN_OFF)
+        # Last: until all is told, what the old session holds is what somebody waits for.
+        self.session = self._new_session(token=before.token, identity=before.identity, connection=before.connection)
+        self._fed.clear()
         self._broken_off = False
 
     def _perform(self, action: Action) -> None:

@@ -50,6 +50,8 @@ class Link:
         self._poller = zmq.Poller()
         self._pause = threading.Event()  # never set: what one waits on while there is no socket
         self._connection = 0
+        self._astray = False
+        """A socket may have been made that we never had: who waited for the context to end might wait for ever."""
         self._look_again = False
         """Something may be there of which no descriptor tells any more."""
 
@@ -62,6 +64,9 @@ class Link:
         except zmq.ZMQError as error:  # it may be as little as that there are no descriptors left
             self.close()
             return Lost(connection, f"{self._address.endpoint}: {error.strerror}")
+        except BaseException:
+            self._astray = True
+            raise
         return None
 
     def _connect(self, connection: int) -> None:
@@ -143,9 +148,9 @@ class Link:
     def end(self) -> None:
         """Close the socket and all that belongs to it, for good."""
         self.close()
-        if self._context is not None:
-            self._context.term()
-            self._context = None
+        context, self._context = self._context, None
+        if context is not None and not self._astray:
+            context.term()
 
     def _configure(self, socket: zmq.Socket[bytes]) -> None:
         public, secret = _own_keys()

@@ -114,6 +114,11 @@ class Batch:
         return self._left == 0
 
     @property
+    def over(self) -> bool:
+        """Whether that is so, and everybody has been told."""
+        return self._left == 0 and not self._notify
+
+    @property
     def last(self) -> int:
         """The place of the one that was added last."""
         return len(self._rows or self.ids) - 1
@@ -136,7 +141,7 @@ class Batch:
         return place < len(self.seqs) and self.seqs[place] > 0
 
     def notify(self, place: int, notice: Callable[[], None]) -> None:
-        """Have `notice` called once this is at its end."""
+        """Have `notice` called once this is at its end, and perhaps again, if somebody was interrupted there."""
         self._notify[place] = notice
 
     def forget(self, place: int) -> None:
@@ -171,9 +176,8 @@ class Batch:
             if not self.done_at(place):
                 self.errors[place] = in_doubt(message_id, why)
         self._left = 0
-        notices, self._notify = self._notify, {}
-        for notice in notices.values():
-            notice()
+        for place in list(self._notify):
+            self._tell(place)
 
     def outcomes(self, index: int) -> Iterator[Outcome]:
         """What became of each, for `send_many`, whose message with this index is the first."""
@@ -187,9 +191,13 @@ class Batch:
         self._left -= messages
         if self._notify:
             for place in range(first, first + messages):
-                notice = self._notify.pop(place, None)
-                if notice is not None:
-                    notice()
+                self._tell(place)
+
+    def _tell(self, place: int) -> None:
+        notice = self._notify.get(place)
+        if notice is not None:
+            notice()
+            self._notify.pop(place, None)  # afterwards: who is interrupted in between is told again
 
 
 class Sending(Struct, frozen=True, eq=False):

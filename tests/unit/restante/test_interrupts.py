@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import random
 import sys
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import restante
 from restante import driver as driver_module
-from restante.driver import Driver
+from restante.driver import BATCHES_MIN, Driver
 from restante.events import Lost
 from restante.messages import Outgoing
 from restante.settings import read_settings
@@ -175,3 +176,39 @@ def test_what_was_under_way_is_in_doubt_and_a_subscription_over(clock: Clock, mo
         assert isinstance(reading.error, errors.UnreachableError)
         assert driver.session.token == bytes(32)
         driver.unfollow(reading)
+
+
+@pytest.mark.parametrize("what", ["call", "send"])
+def test_who_was_to_be_told_when_that_was_interrupted_is_told_all_the_same(clock: Clock, what: str) -> None:
+    for life in lives(1, clock):
+        driver, told = life.driver, list[str]()
+
+        def notice(told: list[str] = told) -> None:
+            told.append(what)
+            if len(told) == 1:
+                raise KeyboardInterrupt
+
+        life.broker.loses = life.broker.refuses = 0.0
+        if what == "call":
+            driver.ask(envelopes.Overview(id=1), driver.deadline(5.0)).notify = notice
+        else:
+            driver.submit(Outgoing("bob", "1"), driver.deadline(5.0)).notify(0, notice)
+        for _ in range(100):
+            with contextlib.suppress(KeyboardInterrupt):
+                driver.step(clock.now + 1)
+        assert told == [what, what]
+
+
+def test_those_that_are_over_are_forgotten_though_one_before_them_is_kept(clock: Clock) -> None:
+    for life in lives(1, clock):
+        driver = life.driver
+        life.broker.loses = life.broker.refuses = 0.0
+        driver.link.send = lambda *_: None  # type: ignore[method-assign]
+        kept = driver.submit(Outgoing("bob", "kept"), driver.deadline(1e9))
+        for _ in range(BATCHES_MIN * 4):
+            driver.submit(Outgoing("bob", ""), driver.deadline(1.0))
+            driver.submit(Outgoing("bob", "1"), driver.deadline(1.0))
+            clock.now += 2.0
+            driver.drain()
+        assert not kept.done
+        assert len(driver._batches) <= BATCHES_MIN

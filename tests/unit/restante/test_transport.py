@@ -61,6 +61,29 @@ def test_where_there_is_no_room_for_a_socket_it_is_told_like_any_connection_that
     link.end()
 
 
+def test_a_socket_that_was_never_ours_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is interrupted as a socket is made leaves it to whoever looks at the exception."""
+    link = Link(Address("127.0.0.1", 1, bytes(32)))
+    astray: list[zmq.Socket[bytes]] = []
+
+    def interrupted(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+        astray.append(zmq.Socket(context, kind))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zmq.Context, "socket", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            link.open(1)
+    context = link._context
+    assert context is not None
+    thread = threading.Thread(target=link.end, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive(), "it waits for a socket that nobody closes"
+    astray.pop().close(linger=0)
+    context.term()
+
+
 class Partner:
     """A ROUTER, and a link that is connected to it."""
 
