@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -226,34 +226,31 @@ class Life:
             assert sending.batch.outgoings[sending.place] is each.outgoing
 
 
+AnyLife = TypeVar("AnyLife", bound=Life)
+
+
 def names_of(outgoing: Outgoing) -> list[str]:
     return [outgoing.to] if isinstance(outgoing.to, str) else list(outgoing.to)
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(driver_module, "time", clock)
-    return clock
-
-
-def lives(seed: int, clock: Clock) -> Iterator[Life]:
-    """One, from its beginning to its end."""
+def lives(
+    seed: int, clock: Clock, kind: type[AnyLife], model: Callable[[random.Random], ModelBroker] = ModelBroker
+) -> Iterator[AnyLife]:
+    """One of this kind, from its beginning to its end."""
     dice = random.Random(seed)
-    broker = ModelBroker(dice)
+    broker = model(dice)
     broker.clock = clock
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver_module, "Link", lambda *_: broker)
         driver = Driver(read_settings(ADDRESS, token=bytes(32)), "test", looks_soon=dice.random() < 0.5)
-    life = Life(driver, broker, clock, dice)
-    yield life
+    yield kind(driver, broker, clock, dice)
     driver.close()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_each_message_is_told_once_what_became_of_it(clock: Clock, seed: int) -> None:
-    for life in lives(seed, clock):
+    for life in lives(seed, clock, Life):
         life.live()
         life.check_outcomes()
 
@@ -262,7 +259,7 @@ def test_the_lives_are_not_all_the_same(clock: Clock) -> None:
     """All ways to end come up: a test of the test."""
     ends: Counter[Any] = Counter()
     for seed in range(60):
-        for life in lives(seed, clock):
+        for life in lives(seed, clock, Life):
             life.live()
             ends.update(type(each.sending.error) for each in life.given if not each.withdrawn)
             ends.update({"withdrawn": sum(each.withdrawn for each in life.given)})

@@ -55,13 +55,6 @@ class NoLink:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(driver_module, "time", clock)
-    return clock
-
-
-@pytest.fixture
 def driver(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     monkeypatch.setattr(driver_module, "Link", lambda address, closing: NoLink())
     driver = Driver(read_settings(ADDRESS, token=bytes(32)), "test")

@@ -14,16 +14,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import restante
-from restante import driver as driver_module
 from restante.driver import BATCHES_MIN, Driver
 from restante.events import Lost
 from restante.messages import Outgoing
-from restante.settings import read_settings
-from restante.waiting import Reading, Waiter
+from restante.waiting import Waiter
 from restante.wire import envelopes, errors
 from restante.wire.envelopes import Account, Credit, Request, Subscribe, Subscribed
+from tests.unit.restante import test_batches
 from tests.unit.restante.test_batches import Life, ModelBroker
-from tests.unit.restante.test_driver import ADDRESS, Clock
+from tests.unit.restante.test_driver import Clock
 
 PACKAGE = restante.__path__[0]
 
@@ -67,16 +66,16 @@ class Broker(ModelBroker):
 class InterruptedLife(Life):
     """Some of everything; a driver's life in a few milliseconds."""
 
-    def begin(self) -> None:
+    def __init__(self, driver: Driver, broker: ModelBroker, clock: Clock, dice: random.Random) -> None:
+        super().__init__(driver, broker, clock, dice)
         self.waiters: list[Waiter] = []
-        self.readings: list[Reading] = []
 
     def live(self) -> None:
         driver = self.driver
         self.submit()
         self.submit_usual()
         driver.drain()
-        self.readings.append(driver.follow("", 0))
+        driver.follow("", 0)
         self.waiters.append(driver.ask(envelopes.Overview(id=1), driver.deadline(5.0)))
         driver.step()
         self.submit_usual()
@@ -105,25 +104,9 @@ class InterruptedLife(Life):
                 self.check_outcome(each)
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(driver_module, "time", clock)
-    return clock
-
-
 def lives(seed: int, clock: Clock) -> Iterator[InterruptedLife]:
     """One, from its beginning to its end."""
-    dice = random.Random(seed)
-    broker = Broker(dice)
-    broker.clock = clock
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver_module, "Link", lambda *_: broker)
-        driver = Driver(read_settings(ADDRESS, token=bytes(32)), "test", looks_soon=dice.random() < 0.5)
-    life = InterruptedLife(driver, broker, clock, dice)
-    life.begin()
-    yield life
-    driver.close()
+    return test_batches.lives(seed, clock, InterruptedLife, Broker)
 
 
 def points(seed: int, clock: Clock) -> int:
