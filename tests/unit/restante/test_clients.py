@@ -594,6 +594,11 @@ class TestBlocking:
             pending.result(0.05)
         assert not pending.done()
 
+    def test_who_has_an_answer_is_forgotten(self, client: Client) -> None:
+        client.overview()
+        client.lookup(["bob"])
+        assert client._driver._waiters == {}
+
     def test_an_interrupted_call_leaves_a_client_that_works(
         self, broker: FakeBroker, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
